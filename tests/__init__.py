@@ -1,0 +1,1 @@
+"""The suite, and what its tests share: conftest, postgres, running, accuracy."""
