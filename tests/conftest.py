@@ -1,0 +1,57 @@
+"""Fixtures of the whole suite, the guard round every test, and the rule about skipped tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import greenlet
+import pytest
+
+from tests.postgres import Postgres, running_postgres
+from tests.process_state import ProcessState, settled_differences
+
+# A skip is for a capability that a machine may lack, and its reason starts with one of these. In CI any
+# other one fails the run: a suite that skips what it should show is green for nothing.
+EXPECTED_SKIPS = ("needs Python 3.", "needs a browser")
+
+
+@pytest.fixture(autouse=True)
+def process_state_unchanged() -> Iterator[None]:
+    """Fails the test that leaves a tracer, a hook, a signal handler, a timer or a thread behind."""
+    before = ProcessState.read()
+    yield
+    left = settled_differences(before)
+    # Otherwise every test after this one would be blamed as well.
+    greenlet.settrace(before.greenlet_tracer)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL on loopback; where none starts, the tests that need it fail."""
+    with running_postgres() as server:
+        yield server
+
+
+def unexpected_skips(config: pytest.Config) -> list[str]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter is not None else []
+    found = []
+    for report in reports:
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(EXPECTED_SKIPS):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if os.environ.get("CI") and unexpected_skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("CI"):
+        for line in unexpected_skips(terminalreporter.config):
+            terminalreporter.write_line(f"UNEXPECTED SKIP, fails CI: {line}", red=True)
