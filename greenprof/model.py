@@ -1,0 +1,116 @@
+"""The records that a profile is made of. `greenprof.profile` exports them; import them from there."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+__all__ = ["Frame", "FrameKind", "FrameOrigin", "ProfileInfo", "Sample", "State", "TaskGroup"]
+
+
+class FrameKind(enum.StrEnum):
+    """What a frame is in a stack that is split between greenlets."""
+
+    PYTHON = "python"
+    BOUNDARY = "boundary"
+    """Internals of a bridge: `greenlet_spawn`, `await_`, a trampoline."""
+    AWAITED = "awaited"
+    """Runs on behalf of sync code that awaits it."""
+
+    # Enum hashes in Python code; these are parts of keys that are looked up at every sample.
+    __hash__ = str.__hash__
+
+
+class FrameOrigin(enum.StrEnum):
+    """Whose code a frame is, decided where it was recorded: other machines have other folders."""
+
+    APP = "app"
+    LIBRARY = "library"
+    STDLIB = "stdlib"
+
+    __hash__ = str.__hash__
+
+
+class State(enum.StrEnum):
+    """What a task was seen doing."""
+
+    ON_CPU = "on-cpu"
+    AWAITING = "awaiting"
+    """Suspended on something that is not there yet."""
+    READY = "ready"
+    """What it waited for is there, but its loop is busy with somebody else."""
+    BLOCKED = "blocked"
+    """Inside a call that holds up the thread, and with it the loop."""
+    IDLE = "idle"
+    """Nothing to do."""
+
+    __hash__ = str.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One level of a stack: a function, and the line in it that runs or waits (0: unknown)."""
+
+    name: str
+    path: str
+    line: int = 0
+    first_line: int = 0
+    kind: FrameKind = FrameKind.PYTHON
+    origin: FrameOrigin = FrameOrigin.APP
+    module: str = ""
+    crosses: bool = False
+    """First frame of another greenlet: a greenlet boundary lies just above it."""
+
+    @property
+    def qualified_name(self) -> str:
+        """`module.name`, or the name alone where the module is not known."""
+        return f"{self.module}.{self.name}" if self.module else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """Tasks that are one to a reader: the requests of a route, the workers of a pool."""
+
+    name: str
+    kind: str
+    """"asyncio", "greenlet" or "thread"."""
+    count: int = 0
+    """Distinct tasks seen."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """All observations of one stack in one state, within one task group and one thread."""
+
+    group: int
+    thread: int
+    stack: int
+    """Node of the stack tree; -1 for an empty stack."""
+    state: State
+    count: int
+    """Observations."""
+    wall_ns: int
+    """Wall time lived by tasks: two tasks that wait side by side for a second make two seconds."""
+    cpu_ns: int
+
+
+@dataclass(slots=True)
+class ProfileInfo:
+    """What was recorded, where, and what it cost."""
+
+    command: str = ""
+    python: str = ""
+    greenprof: str = ""
+    started_at: str = ""
+    """ISO 8601, UTC."""
+    duration_ns: int = 0
+    process_cpu_ns: int = 0
+    rate_hz: float = 0.0
+    ticks: int = 0
+    missed_ticks: int = 0
+    sampler_cpu_ns: int = 0
+    overflow_samples: int = 0
+    """Observations whose stack went over the cap on stored stacks."""
+    greenlet_switches: int = 0
+    pids: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)

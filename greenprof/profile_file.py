@@ -1,0 +1,300 @@
+"""The `.gprof` file format: a magic, a version, and the profile as zlib-compressed JSON columns.
+
+    bytes 0-7    magic  89 47 50 52 4F 46 0D 0A   (a transfer that changes line ends breaks it)
+    bytes 8-9    major version, big endian        (a reader refuses a newer one)
+    bytes 10-11  minor version, big endian        (a reader ignores what a newer one added)
+    bytes 12-    zlib stream of one JSON object
+
+A minor version may add members, kinds and origins; a new state or a changed meaning is a major one.
+Times are integer nanoseconds. Names are stored once, in `strings`; the other tables point there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+import zlib
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+
+from greenprof.errors import ProfileFileError
+from greenprof.model import Frame, FrameKind, FrameOrigin, ProfileInfo, Sample, State, TaskGroup
+
+__all__ = ["MAGIC", "MAJOR", "MAX_INFLATED_BYTES", "MINOR", "Tables", "decode", "encode"]
+
+MAGIC: Final = b"\x89GPROF\r\n"
+MAJOR: Final = 1
+MINOR: Final = 0
+MAX_INFLATED_BYTES: Final = 128 << 20
+"""A few kilobytes can inflate to gigabytes; no profile within greenprof's caps comes near this."""
+
+_VERSION = struct.Struct(">HH")
+_HEADER_SIZE = len(MAGIC) + _VERSION.size
+_INT64_MAX = 2**63 - 1
+# JSON's brackets and quotes become Python objects of some 60 bytes each: a bound on what
+# a hostile file can make of its inflated bytes.
+_MAX_TOKENS = 8_000_000
+
+_Member = TypeVar("_Member", FrameKind, FrameOrigin)
+
+
+class Tables(NamedTuple):
+    """What is in a file."""
+
+    info: ProfileInfo
+    frames: list[Frame]
+    nodes: list[tuple[int, int]]
+    groups: list[TaskGroup]
+    threads: list[str]
+    samples: list[Sample]
+
+
+class _BadDataError(Exception):
+    """The inside of a file is not what the format says; the message names the place."""
+
+
+def encode(tables: Tables) -> bytes:
+    """Return the tables as the bytes of a `.gprof` file. Raises ProfileFileError if too large."""
+    strings: dict[str, int] = {}
+
+    def text(value: str) -> int:
+        return strings.setdefault(value, len(strings))
+
+    document = {
+        "info": dataclasses.asdict(tables.info),
+        "frames": {
+            "name": [text(frame.name) for frame in tables.frames],
+            "path": [text(frame.path) for frame in tables.frames],
+            "module": [text(frame.module) for frame in tables.frames],
+            "kind": [text(frame.kind) for frame in tables.frames],
+            "origin": [text(frame.origin) for frame in tables.frames],
+            "line": [frame.line for frame in tables.frames],
+            "first_line": [frame.first_line for frame in tables.frames],
+            "crosses": [int(frame.crosses) for frame in tables.frames],
+        },
+        "nodes": {
+            "parent": [parent for parent, _ in tables.nodes],
+            "frame": [frame for _, frame in tables.nodes],
+        },
+        "groups": {
+            "name": [text(group.name) for group in tables.groups],
+            "kind": [text(group.kind) for group in tables.groups],
+            "count": [group.count for group in tables.groups],
+        },
+        "threads": [text(thread) for thread in tables.threads],
+        "samples": {
+            "group": [sample.group for sample in tables.samples],
+            "thread": [sample.thread for sample in tables.samples],
+            "stack": [sample.stack for sample in tables.samples],
+            "state": [text(sample.state) for sample in tables.samples],
+            "count": [sample.count for sample in tables.samples],
+            "wall_ns": [sample.wall_ns for sample in tables.samples],
+            "cpu_ns": [sample.cpu_ns for sample in tables.samples],
+        },
+        "strings": list(strings),
+    }
+    payload = json.dumps(document, separators=(",", ":")).encode("ascii")
+    if len(payload) > MAX_INFLATED_BYTES:
+        raise ProfileFileError(
+            f"this profile is too large to save ({len(payload) >> 20} MiB, the limit is "
+            f"{MAX_INFLATED_BYTES >> 20} MiB); record a shorter time, or merge fewer profiles"
+        )
+    return MAGIC + _VERSION.pack(MAJOR, MINOR) + zlib.compress(payload)
+
+
+def decode(data: bytes, source: str) -> Tables:
+    """Return the tables in the bytes of a `.gprof` file.
+
+    `source` is what error messages call it. Every index of the result is within its table, and no
+    number is negative. Raises ProfileFileError for anything else.
+    """
+    if not data:
+        raise ProfileFileError(f"{source} is empty; record the profile again")
+    if not data.startswith(MAGIC[: len(data)]):
+        raise ProfileFileError(f"{source} is not a greenprof profile; give a .gprof file")
+    if len(data) < _HEADER_SIZE:
+        raise _cut(source)
+    major, minor = _VERSION.unpack_from(data, len(MAGIC))
+    if major > MAJOR:
+        raise ProfileFileError(
+            f"{source} has format {major}.{minor} and this greenprof reads up to {MAJOR}.x; "
+            "open it with a newer greenprof"
+        )
+    if major < 1:
+        raise ProfileFileError(
+            f"{source} is damaged (format {major}.{minor}); copy or record it again"
+        )
+    payload = _inflate(data, source)
+    try:
+        return _tables(_parse(payload))
+    except (_BadDataError, ValueError, RecursionError) as error:
+        raise ProfileFileError(
+            f"{source} is damaged ({_short(error)}); copy or record it again"
+        ) from None
+
+
+def _cut(source: str) -> ProfileFileError:
+    return ProfileFileError(f"{source} is cut short; copy or record it again")
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, _BadDataError):
+        return str(error)
+    return "too deeply nested" if isinstance(error, RecursionError) else "no JSON inside"
+
+
+def _inflate(data: bytes, source: str) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        payload = stream.decompress(memoryview(data)[_HEADER_SIZE:], MAX_INFLATED_BYTES + 1)
+    except zlib.error:
+        raise ProfileFileError(
+            f"{source} is damaged (its compressed data do not decompress); copy or record it again"
+        ) from None
+    if len(payload) > MAX_INFLATED_BYTES:
+        raise ProfileFileError(
+            f"{source} inflates to more than {MAX_INFLATED_BYTES >> 20} MiB, which no profile does; "
+            "do not trust it"
+        )
+    if not stream.eof:
+        raise _cut(source)
+    if stream.unused_data:
+        raise ProfileFileError(
+            f"{source} is damaged ({len(stream.unused_data)} bytes after its end); "
+            "copy or record it again"
+        )
+    return payload
+
+
+def _parse(payload: bytes) -> dict[str, Any]:
+    if sum(payload.count(token) for token in (b"[", b"{", b'"')) > _MAX_TOKENS:
+        raise _BadDataError("too many values")
+
+    def refuse(constant: str) -> NoReturn:
+        raise _BadDataError(f"{constant} as a number")
+
+    document = json.loads(payload, parse_constant=refuse)
+    if not isinstance(document, dict):
+        raise _BadDataError("no object inside")
+    return document
+
+
+def _tables(document: dict[str, Any]) -> Tables:
+    strings = _list(document, "strings", "")
+    if not set(map(type, strings)) <= {str}:
+        raise _BadDataError("strings")
+    info = _info(_table(document, "info"))
+    frames = _frames(_table(document, "frames"), strings)
+    nodes = _nodes(_table(document, "nodes"), len(frames))
+    groups = _groups(_table(document, "groups"), strings)
+    threads = _texts(document, "threads", strings)
+    limits = (len(groups), len(threads), len(nodes))
+    samples = _samples(_table(document, "samples"), strings, limits)
+    return Tables(info, frames, nodes, groups, threads, samples)
+
+
+def _info(table: dict[str, Any]) -> ProfileInfo:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(ProfileInfo):
+        value: Any = table.get(field.name)
+        if field.name == "pids":
+            good = isinstance(value, list) and all(type(pid) is int for pid in value)
+        elif field.name == "warnings":
+            good = isinstance(value, list) and all(type(text) is str for text in value)
+        elif field.type == "str":
+            good = type(value) is str
+        elif field.type == "float":
+            good = type(value) in (int, float) and 0 <= value <= _INT64_MAX and math.isfinite(value)
+        else:
+            good = type(value) is int and 0 <= value <= _INT64_MAX
+        if not good:
+            raise _BadDataError(f"info.{field.name}")
+        values[field.name] = float(value) if field.type == "float" else value
+    return ProfileInfo(**values)
+
+
+def _frames(table: dict[str, Any], strings: list[str]) -> list[Frame]:
+    columns = (
+        _texts(table, "name", strings),
+        _texts(table, "path", strings),
+        _ints(table, "line"),
+        _ints(table, "first_line"),
+        _members(FrameKind, _texts(table, "kind", strings), FrameKind.PYTHON),
+        _members(FrameOrigin, _texts(table, "origin", strings), FrameOrigin.LIBRARY),
+        _texts(table, "module", strings),
+        map(bool, _ints(table, "crosses", high=1)),
+    )
+    return [Frame(*row) for row in _rows("frames", *columns)]
+
+
+def _nodes(table: dict[str, Any], frames: int) -> list[tuple[int, int]]:
+    parents = _ints(table, "parent", low=-1)
+    nodes: list[tuple[int, int]] = list(
+        _rows("nodes", parents, _ints(table, "frame", high=frames - 1))
+    )
+    if any(parent >= index for index, parent in enumerate(parents)):
+        raise _BadDataError("nodes.parent")
+    return nodes
+
+
+def _groups(table: dict[str, Any], strings: list[str]) -> list[TaskGroup]:
+    names, kinds = _texts(table, "name", strings), _texts(table, "kind", strings)
+    return [TaskGroup(*row) for row in _rows("groups", names, kinds, _ints(table, "count"))]
+
+
+def _samples(
+    table: dict[str, Any], strings: list[str], limits: tuple[int, int, int]
+) -> list[Sample]:
+    groups, threads, nodes = limits
+    try:
+        states = [State(text) for text in _texts(table, "state", strings)]
+    except ValueError:
+        raise _BadDataError("samples.state") from None
+    columns = (
+        _ints(table, "group", high=groups - 1),
+        _ints(table, "thread", high=threads - 1),
+        _ints(table, "stack", low=-1, high=nodes - 1),
+        states,
+        _ints(table, "count"),
+        _ints(table, "wall_ns"),
+        _ints(table, "cpu_ns"),
+    )
+    return [Sample(*row) for row in _rows("samples", *columns)]
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    table = document.get(key)
+    if not isinstance(table, dict):
+        raise _BadDataError(key)
+    return table
+
+
+def _list(table: dict[str, Any], key: str, where: str) -> list[Any]:
+    column = table.get(key)
+    if not isinstance(column, list):
+        raise _BadDataError(where + key)
+    return column
+
+
+def _ints(table: dict[str, Any], key: str, low: int = 0, high: int = _INT64_MAX) -> list[int]:
+    column = _list(table, key, "")
+    if column and (set(map(type, column)) != {int} or min(column) < low or max(column) > high):
+        raise _BadDataError(key)
+    return column
+
+
+def _texts(table: dict[str, Any], key: str, strings: list[str]) -> list[str]:
+    return [strings[index] for index in _ints(table, key, high=len(strings) - 1)]
+
+
+def _members(kind: type[_Member], texts: list[str], unknown: _Member) -> list[_Member]:
+    known = {member.value: member for member in kind}
+    return [known.get(text, unknown) for text in texts]
+
+
+def _rows(where: str, *columns: Any) -> zip[Any]:
+    columns = tuple(list(column) for column in columns)
+    if len({len(column) for column in columns}) != 1:
+        raise _BadDataError(f"{where}: columns of different lengths")
+    return zip(*columns, strict=True)
