@@ -61,12 +61,16 @@ class Profile:
 
     def stack(self, node: int) -> tuple[Frame, ...]:
         """Return the frames of a stack, root first; none for the node -1."""
-        frames = []
+        return tuple(self.frames[frame] for frame in self.frame_ids(node))
+
+    def frame_ids(self, node: int) -> list[int]:
+        """Return the indexes of a stack's frames, root first."""
+        found = []
         while node >= 0:
             node, frame = self.nodes[node]
-            frames.append(self.frames[frame])
-        frames.reverse()
-        return tuple(frames)
+            found.append(frame)
+        found.reverse()
+        return found
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the profile to a `.gprof` file ("-": standard output).

@@ -1,0 +1,365 @@
+"""Numbers out of a profile: what the summary, the exporters and the reports show.
+
+Two clocks: the CPU clock, and the wall clock that each task lives by. Tasks wait side by side, so
+wall times add up to more than the profile's duration. All times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Final, NamedTuple
+
+from greenprof.errors import OptionError
+from greenprof.profile import Frame, FrameKind, FrameOrigin, Profile, State
+
+__all__ = [
+    "CLOCKS",
+    "AwaitSite",
+    "FunctionRow",
+    "GroupRow",
+    "Totals",
+    "WeightedStack",
+    "await_sites",
+    "check_clock",
+    "function_table",
+    "group_table",
+    "totals",
+    "weighted_stacks",
+]
+
+CLOCKS: Final = ("wall", "cpu")
+UNKNOWN: Final = "?"
+_WAITS: Final = frozenset({State.AWAITING, State.READY})
+
+
+@dataclass(slots=True)
+class Totals:
+    """The whole profile in a few numbers."""
+
+    duration_ns: int = 0
+    process_cpu_ns: int = 0
+    cpu_ns: int = 0
+    """CPU time attributed to samples."""
+    unattributed_cpu_ns: int = 0
+    """The rest of the process's CPU time: before the first sample, interpreter, other threads."""
+    wall_ns: int = 0
+    """All time lived by tasks, whatever their state."""
+    awaiting_ns: int = 0
+    ready_ns: int = 0
+    blocked_ns: int = 0
+    idle_ns: int = 0
+    samples: int = 0
+    """Observations."""
+    tasks: int = 0
+
+
+@dataclass(slots=True)
+class GroupRow:
+    """A task group: all of its tasks together."""
+
+    name: str
+    kind: str
+    tasks: int
+    wall_ns: int = 0
+    """All time lived by the tasks, idle time included."""
+    cpu_ns: int = 0
+    awaiting_ns: int = 0
+    ready_ns: int = 0
+    blocked_ns: int = 0
+    idle_ns: int = 0
+    samples: int = 0
+
+    def weight_ns(self, clock: str) -> int:
+        """Return what to sort by: time that was not idle, or CPU time."""
+        return self.cpu_ns if clock == "cpu" else max(self.wall_ns - self.idle_ns, self.cpu_ns)
+
+
+@dataclass(slots=True)
+class FunctionRow:
+    """A function: time in itself, and in itself with all that it called ("total").
+
+    "await" is the time when its task was suspended, awaiting or ready. A recursive function counts
+    once in its total.
+    """
+
+    name: str
+    path: str
+    first_line: int
+    module: str
+    origin: FrameOrigin
+    boundary: bool
+    """Internals of a bridge."""
+    self_cpu_ns: int = 0
+    total_cpu_ns: int = 0
+    self_await_ns: int = 0
+    total_await_ns: int = 0
+    self_blocked_ns: int = 0
+    total_blocked_ns: int = 0
+
+    def self_ns(self, clock: str) -> int:
+        """Return the time in the function itself that counts under a clock."""
+        if clock == "cpu":
+            return self.self_cpu_ns
+        return self.self_cpu_ns + self.self_await_ns + self.self_blocked_ns
+
+    def total_ns(self, clock: str) -> int:
+        """Return the time in the function and its callees that counts under a clock."""
+        if clock == "cpu":
+            return self.total_cpu_ns
+        return self.total_cpu_ns + self.total_await_ns + self.total_blocked_ns
+
+
+@dataclass(slots=True)
+class AwaitSite:
+    """A line that waited, and what for."""
+
+    function: str
+    path: str
+    line: int
+    module: str
+    origin: FrameOrigin
+    awaited: str
+    """Qualified name of what was awaited, "?" if it is not known."""
+    seen: int = 0
+    """Observations."""
+    awaiting_ns: int = 0
+    ready_ns: int = 0
+
+    @property
+    def wait_ns(self) -> int:
+        """All waiting, whether what was awaited had come or not."""
+        return self.awaiting_ns + self.ready_ns
+
+
+class WeightedStack(NamedTuple):
+    """A stack and how much it weighs; `label` tells what its leaf was doing ("": it ran)."""
+
+    group: int
+    thread: int
+    stack: int
+    label: str
+    weight_ns: int
+
+
+class _Times(NamedTuple):
+    """What one sample, or a sum of some, says of its stack."""
+
+    cpu_ns: int
+    await_ns: int
+    blocked_ns: int
+
+
+_LABELS: Final = {
+    State.AWAITING: "[await]",
+    State.READY: "[ready]",
+    State.BLOCKED: "[blocked]",
+    State.IDLE: "[idle]",
+}
+
+
+def check_clock(clock: str) -> None:
+    """Raise OptionError unless `clock` is "wall" or "cpu"."""
+    if clock not in CLOCKS:
+        raise OptionError(f"there is no clock {clock!r}; choose wall or cpu")
+
+
+def totals(profile: Profile) -> Totals:
+    """Return the sums over the whole profile."""
+    info = profile.info
+    result = Totals(duration_ns=info.duration_ns, process_cpu_ns=info.process_cpu_ns)
+    for row in group_table(profile):
+        result.tasks += row.tasks
+        for field in fields(Totals):
+            if field.name.endswith("_ns") and hasattr(row, field.name):
+                added = getattr(result, field.name) + getattr(row, field.name)
+                setattr(result, field.name, added)
+        result.samples += row.samples
+    result.unattributed_cpu_ns = max(info.process_cpu_ns - result.cpu_ns, 0)
+    return result
+
+
+def group_table(profile: Profile, *, clock: str = "wall") -> list[GroupRow]:
+    """Return the task groups, those with most time (without idle time) or most CPU time first."""
+    check_clock(clock)
+    rows = [GroupRow(group.name, group.kind, group.count) for group in profile.groups]
+    for sample in profile.samples:
+        row = rows[sample.group]
+        row.samples += sample.count
+        row.wall_ns += sample.wall_ns
+        row.cpu_ns += sample.cpu_ns
+        if sample.state is State.AWAITING:
+            row.awaiting_ns += sample.wall_ns
+        elif sample.state is State.READY:
+            row.ready_ns += sample.wall_ns
+        elif sample.state is State.BLOCKED:
+            row.blocked_ns += sample.wall_ns
+        elif sample.state is State.IDLE:
+            row.idle_ns += sample.wall_ns
+    return sorted(rows, key=lambda row: (-row.weight_ns(clock), row.name, row.kind))
+
+
+def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow]:
+    """Return all functions that were seen, those with the largest total first."""
+    check_clock(clock)
+    own = _times_by_node(profile)
+    total = _with_callees(profile, own)
+    rows: dict[tuple[str, str, int], FunctionRow] = {}
+    # Frames differ by line; functions do not.
+    row_of_frame = []
+    for frame in profile.frames:
+        key = (frame.name, frame.path, frame.first_line)
+        boundary = frame.kind is FrameKind.BOUNDARY
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = FunctionRow(*key, frame.module, frame.origin, boundary)
+        row_of_frame.append(row)
+    for node, outermost in _outermost(profile, row_of_frame):
+        row = row_of_frame[profile.nodes[node][1]]
+        row.self_cpu_ns += own[node].cpu_ns
+        row.self_await_ns += own[node].await_ns
+        row.self_blocked_ns += own[node].blocked_ns
+        if outermost:
+            row.total_cpu_ns += total[node].cpu_ns
+            row.total_await_ns += total[node].await_ns
+            row.total_blocked_ns += total[node].blocked_ns
+    return sorted(
+        rows.values(),
+        key=lambda row: (-row.total_ns(clock), -row.self_ns(clock), row.path, row.first_line),
+    )
+
+
+def await_sites(profile: Profile) -> list[AwaitSite]:
+    """Return where tasks waited, the longest wait first.
+
+    The site of a wait that went through a bridge is the innermost line of the application above
+    the bridge's last hand-over of an awaitable; without a bridge, the innermost line of the
+    application. Where no line of the application takes part, it is the line just above.
+    """
+    sites: dict[tuple[str, str, int, str], AwaitSite] = {}
+    by_stack: dict[int, AwaitSite] = {}
+    for sample in profile.samples:
+        if sample.state not in _WAITS:
+            continue
+        site = by_stack.get(sample.stack)
+        if site is None:
+            frame, awaited = _await_site(profile.stack(sample.stack))
+            key = (frame.name, frame.path, frame.line, awaited)
+            site = sites.get(key)
+            if site is None:
+                site = sites[key] = AwaitSite(*key[:3], frame.module, frame.origin, awaited)
+            by_stack[sample.stack] = site
+        site.seen += sample.count
+        if sample.state is State.AWAITING:
+            site.awaiting_ns += sample.wall_ns
+        else:
+            site.ready_ns += sample.wall_ns
+    return sorted(sites.values(), key=lambda site: (-site.wait_ns, site.path, site.line))
+
+
+def weighted_stacks(profile: Profile, *, clock: str = "wall") -> Iterator[WeightedStack]:
+    """Yield what a flame graph draws: stacks with a weight in nanoseconds.
+
+    Time that ran weighs its CPU time and has no label. Under the wall clock, waiting adds its wall
+    time (less the CPU time that was used meanwhile) under a label: "[await]", "[ready]",
+    "[blocked]" or "[idle]". Under the CPU clock only CPU time counts.
+    """
+    check_clock(clock)
+    for sample in profile.samples:
+        if sample.cpu_ns:
+            yield WeightedStack(sample.group, sample.thread, sample.stack, "", sample.cpu_ns)
+        label = _LABELS.get(sample.state)
+        if clock == "wall" and label is not None and sample.wall_ns > sample.cpu_ns:
+            rest = sample.wall_ns - sample.cpu_ns
+            yield WeightedStack(sample.group, sample.thread, sample.stack, label, rest)
+
+
+def _times_by_node(profile: Profile) -> list[_Times]:
+    own = [[0, 0, 0] for _ in profile.nodes]
+    for sample in profile.samples:
+        if sample.stack < 0:
+            continue
+        times = own[sample.stack]
+        times[0] += sample.cpu_ns
+        if sample.state in _WAITS:
+            times[1] += max(sample.wall_ns - sample.cpu_ns, 0)
+        elif sample.state is State.BLOCKED:
+            times[2] += max(sample.wall_ns - sample.cpu_ns, 0)
+    return [_Times(*times) for times in own]
+
+
+def _with_callees(profile: Profile, own: list[_Times]) -> list[_Times]:
+    total = list(own)
+    for node in range(len(profile.nodes) - 1, -1, -1):
+        parent = profile.nodes[node][0]
+        if parent >= 0:
+            total[parent] = _Times(*map(int.__add__, total[parent], total[node]))
+    return total
+
+
+def _outermost(profile: Profile, rows: list[FunctionRow]) -> Iterator[tuple[int, bool]]:
+    """Yield each node, and whether its function is in no level above it."""
+    children: list[list[int]] = [[] for _ in profile.nodes]
+    roots: list[int] = []
+    for node, (parent, _) in enumerate(profile.nodes):
+        (children[parent] if parent >= 0 else roots).append(node)
+    above: dict[int, int] = {}
+    # A node's complement (~node) on the stack means: all below it is done.
+    todo = roots[::-1]
+    while todo:
+        node = todo.pop()
+        function = id(rows[profile.nodes[max(node, ~node)][1]])
+        if node < 0:
+            above[function] -= 1
+            continue
+        yield node, not above.get(function)
+        above[function] = above.get(function, 0) + 1
+        todo.append(~node)
+        todo.extend(reversed(children[node]))
+
+
+def _await_site(stack: tuple[Frame, ...]) -> tuple[Frame, str]:
+    if not stack:
+        return Frame("[no stack]", "", origin=FrameOrigin.LIBRARY), UNKNOWN
+    handover = _last_handover(stack)
+    if handover is not None:
+        start, end = handover
+        above = stack[:start]
+        awaited = stack[min(end, len(stack) - 1)].qualified_name
+        site = _innermost_app(above)
+        if site is None:
+            outside = [frame for frame in above if frame.kind is not FrameKind.BOUNDARY]
+            return (outside or stack[:1])[-1], awaited
+        return stack[site], awaited
+    site = _innermost_app(stack)
+    if site is None:
+        site = max(len(stack) - 2, 0)
+    below = stack[site + 1 : site + 2]
+    return stack[site], below[0].qualified_name if below else UNKNOWN
+
+
+def _innermost_app(frames: Iterable[Frame]) -> int | None:
+    found = None
+    for index, frame in enumerate(frames):
+        if frame.origin is FrameOrigin.APP and frame.kind is not FrameKind.BOUNDARY:
+            found = index
+    return found
+
+
+def _last_handover(stack: tuple[Frame, ...]) -> tuple[int, int] | None:
+    """Find the last run of bridge frames that hands over an awaitable: (start, end) in the stack.
+
+    A run that starts a greenlet has plain frames below it; it is not one.
+    """
+    end = len(stack)
+    while end > 0:
+        if stack[end - 1].kind is not FrameKind.BOUNDARY:
+            end -= 1
+            continue
+        start = end
+        while start > 0 and stack[start - 1].kind is FrameKind.BOUNDARY:
+            start -= 1
+        if end == len(stack) or stack[end].kind is FrameKind.AWAITED:
+            return start, end
+        end = start
+    return None
