@@ -1,0 +1,28 @@
+"""Threads, locks and thread identities that are the operating system's, whoever patched Python's.
+
+gevent and eventlet replace the attributes of the ``_thread`` module by versions that know
+greenlets only. A second instance of the built-in module still has the real ones, whether the
+patching comes before or after this import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+
+def _unpatched(name: str) -> Any:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"this Python has no built-in module {name}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_thread = _unpatched("_thread")
+
+allocate_lock = _thread.allocate_lock
+get_ident = _thread.get_ident
+get_native_id = _thread.get_native_id
+start_new_thread = _thread.start_new_thread

@@ -1,0 +1,185 @@
+"""What each bridge's frames look like: one small file a bridge, and a place to register more.
+
+Stacks are rebuilt without knowing any library, from the switches that were seen. A bridge is
+described for what switches cannot tell:
+
+- which frames are its internals, so that reports can fold them;
+- where the awaitable sits that sync code handed over (an await site's local variable);
+- which greenlet a bridge frame awaits for, when nobody followed switches at the time;
+- which greenlet's frames are a hub's: nobody's callers.
+
+Register a bridge of your own with `register_bridge`, or from a package by an entry point in the
+group ``greenprof.bridges`` that names a `Bridge`.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+from greenlet import greenlet
+
+ENTRY_POINT_GROUP = "greenprof.bridges"
+
+# Code objects come and go in programs that compile as they run; the cache starts anew here.
+CACHE_LIMIT = 100_000
+
+
+class Part(enum.Enum):
+    """The part that a function plays in a bridge."""
+
+    #: Internals without a part of their own: wrappers, adapters.
+    INTERNAL = "internal"
+    #: Runs on the async side, started the sync greenlet and awaits on its behalf.
+    BRIDGE_FRAME = "bridge frame"
+    #: Runs on the sync side and hands the awaitable over.
+    AWAIT_SITE = "await site"
+    #: Runs in the sync greenlet and drives the task's own coroutine in it.
+    TRAMPOLINE = "trampoline"
+    #: Runs between two others and says nothing: left out of stacks.
+    TRANSPARENT = "transparent"
+    #: The outermost function of a greenlet that serves everybody.
+    HUB = "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A function's part, and the local or closure variable that belongs to it.
+
+    The variable holds the sync greenlet (bridge frame), the awaitable (await site) or the
+    task's coroutine (trampoline). Several names are tried in turn.
+    """
+
+    part: Part
+    variables: tuple[str, ...] = ()
+
+
+class SpawnFrame(NamedTuple):
+    """A line on the stack of whoever spawned a greenlet, as kept by the library."""
+
+    f_code: CodeType
+    f_lineno: int
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """One library's greenlet switching.
+
+    `roles` is keyed by the end of the file's path, with ``/`` between folders, and the
+    function's qualified name: ``("sqlalchemy/util/concurrency.py", "greenlet_spawn")``.
+    `spawned_at` gives the stack that spawned a greenlet, innermost frame first, and the greenlet
+    that did it if it is known; it must be quick, since it runs at each sample of a greenlet.
+    """
+
+    name: str
+    roles: Mapping[tuple[str, str], Role] = field(default_factory=dict)
+    spawned_at: Callable[[greenlet], tuple[Iterable[SpawnFrame], greenlet | None]] | None = None
+
+
+_bridges: dict[str, Bridge] = {}
+_by_qualname: dict[str, list[tuple[str, Role]]] = {}
+_roles: dict[int, tuple[CodeType, Role | None]] = {}
+_plain: set[int] = set()
+_problems: list[str] = []
+_loaded = False
+
+
+def register_bridge(bridge: Bridge) -> None:
+    """Make a bridge known; one of the same name is replaced."""
+    _load()
+    _register(bridge)
+
+
+def _register(bridge: Bridge) -> None:
+    _bridges[bridge.name] = bridge
+    _by_qualname.clear()
+    for known in _bridges.values():
+        for (path, qualname), role in known.roles.items():
+            _by_qualname.setdefault(qualname, []).append(("/" + path.lstrip("/"), role))
+    _forget_codes()
+
+
+def bridges() -> list[Bridge]:
+    """Every known bridge."""
+    _load()
+    return list(_bridges.values())
+
+
+def problems() -> list[str]:
+    """What went wrong with bridges of other packages: one line each. They are left out."""
+    return list(_problems)
+
+
+def _load() -> None:
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    for module in pkgutil.iter_modules(__path__):
+        _register(importlib.import_module(f"{__name__}.{module.name}").BRIDGE)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            found = entry.load()
+            if not isinstance(found, Bridge):
+                raise TypeError(f"it is {type(found).__name__}, not greenprof.bridges.Bridge")
+            _register(found)
+        except Exception as error:  # another package's bug must not stop the profiler
+            _problems.append(f"bridge {entry.name} ({entry.value}) left out: {error}")
+
+
+def role_of(code: CodeType) -> Role | None:
+    """The part that a function plays, None for all functions outside of bridges."""
+    found = _roles.get(id(code))
+    if found is not None:
+        return found[1]
+    _load()
+    role = None
+    candidates = _by_qualname.get(code.co_qualname)
+    if candidates is not None:
+        path = code.co_filename.replace("\\", "/")
+        role = next((role for end, role in candidates if path.endswith(end)), None)
+    if len(_roles) >= CACHE_LIMIT:
+        _forget_codes()
+    # The code object is kept with its role: its id stays taken.
+    _roles[id(code)] = (code, role)
+    if role is None:
+        _plain.add(id(code))
+    return role
+
+
+def all_plain(frames: Iterable[FrameType]) -> bool:
+    """Whether none of these frames is known to play a part. Quick, and wrong only towards no."""
+    return _plain.issuperset([id(frame.f_code) for frame in frames])
+
+
+def _forget_codes() -> None:
+    _roles.clear()
+    _plain.clear()
+
+
+def variable_of(frame: FrameType, role: Role) -> Any:
+    """The value of the role's variable in a frame, None if it is not bound."""
+    names = role.variables
+    if not names:
+        return None
+    values = frame.f_locals
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]:
+    """The stack that spawned a greenlet, innermost first, where its library keeps it."""
+    for bridge in _spawners():
+        frames, spawner = bridge.spawned_at(child)  # type: ignore[misc]
+        if frames or spawner is not None:
+            return frames, spawner
+    return (), None
+
+
+def _spawners() -> list[Bridge]:
+    return [bridge for bridge in _bridges.values() if bridge.spawned_at is not None]

@@ -1,0 +1,31 @@
+"""gevent: its hub serves everybody, and its greenlets know the stack that spawned them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from greenlet import greenlet
+
+from greenprof.bridges import Bridge, Part, Role, SpawnFrame
+
+
+def _spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]:
+    # Kept unless GEVENT_TRACK_GREENLET_TREE=0 (gevent's documentation of Greenlet).
+    module = sys.modules.get("gevent.greenlet")
+    if module is None or not isinstance(child, module.Greenlet):
+        return (), None
+    frames = []
+    frame = child.spawning_stack
+    while frame is not None and len(frames) < child.spawning_stack_limit:
+        frames.append(SpawnFrame(frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    spawner = child.spawning_greenlet
+    return frames, spawner() if spawner is not None else None
+
+
+BRIDGE = Bridge(
+    name="gevent",
+    roles={("gevent/hub.py", "Hub.run"): Role(Part.HUB)},
+    spawned_at=_spawned_at,
+)

@@ -1,0 +1,110 @@
+"""Which asyncio loops run, in which threads, and their tasks: asyncio's own or uvloop.
+
+Reads asyncio's registries from any thread, imports no asyncio, and takes no lock of the
+program's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+from weakref import ref
+
+from greenprof import awaitables
+from greenprof._native import get_ident
+
+
+def running_loop() -> Any:
+    """The loop that runs in this thread, None if there is none."""
+    asyncio_events = sys.modules.get("asyncio.events")
+    return None if asyncio_events is None else asyncio_events._get_running_loop()
+
+
+def current_task(loop: Any) -> Any:
+    """The task that a loop runs just now, None if it runs none. From any thread."""
+    asyncio_tasks = sys.modules.get("asyncio.tasks")
+    if asyncio_tasks is None or loop is None:
+        return None
+    return asyncio_tasks.current_task(loop)
+
+
+def task_refs(loops: Sequence[Any] = ()) -> list[Any]:
+    """Weak references to every task that was not collected, done ones included, in no order.
+
+    `loops` are the loops to ask on Python 3.14 and newer, where each thread keeps its own list.
+    The copies are made in C, so no task can come or go in between.
+    """
+    asyncio_tasks = sys.modules.get("asyncio.tasks")
+    if asyncio_tasks is None:
+        return []
+    found: list[Any] = []
+    # 3.11 has _all_tasks; 3.12 renamed it; from 3.14 on it holds other people's tasks only.
+    for name in ("_all_tasks", "_scheduled_tasks"):
+        registry = getattr(asyncio_tasks, name, None)
+        if registry is not None:
+            found.extend(getattr(registry, "data", ()))
+            break
+    if sys.version_info >= (3, 14):
+        for loop in loops:
+            found.extend(map(ref, asyncio_tasks.all_tasks(loop)))
+    return found
+
+
+def task_count() -> int:
+    """How many entries `task_refs` would find without asking loops. Cheap."""
+    asyncio_tasks = sys.modules.get("asyncio.tasks")
+    for name in ("_all_tasks", "_scheduled_tasks"):
+        registry = getattr(asyncio_tasks, name, None)
+        if registry is not None:
+            return len(getattr(registry, "data", ()))
+    return 0
+
+
+class LoopFinder:
+    """Finds the loop that runs in a thread, and remembers it."""
+
+    def __init__(self) -> None:
+        self._loops: dict[int, ref[Any]] = {}
+
+    def loops(self) -> list[Any]:
+        """The loops found so far that are still there."""
+        return [loop for found in self._loops.values() if (loop := found()) is not None]
+
+    def find(self, ident: int, frames: Sequence[FrameType]) -> Any:
+        """The loop that runs in the thread `ident`, whose frames are given; None if none does."""
+        if ident == get_ident():
+            loop = running_loop()
+            if loop is not None:
+                self._loops[ident] = ref(loop)
+            return loop
+        found = self._loops.get(ident)
+        loop = None if found is None else found()
+        if loop is not None and loop.is_running():
+            return loop
+        loop = self._search(ident, frames)
+        if loop is not None:
+            self._loops[ident] = ref(loop)
+        return loop
+
+    def _search(self, ident: int, frames: Sequence[FrameType]) -> Any:
+        if "asyncio.tasks" not in sys.modules:
+            return None
+        for frame in frames:
+            # asyncio's own loop, and the runner of `asyncio.run` for those written in C.
+            if frame.f_code.co_name in ("run_forever", "run") and "self" in frame.f_code.co_varnames:
+                if "asyncio" not in frame.f_code.co_filename:
+                    continue
+                owner = frame.f_locals.get("self")
+                loop = getattr(owner, "_loop", owner)
+                if hasattr(loop, "is_running") and loop.is_running():
+                    return loop
+        candidates = {task.get_loop() for found in task_refs() if (task := found()) is not None}
+        for loop in candidates:
+            if getattr(loop, "_thread_id", None) == ident:
+                return loop
+            task = current_task(loop)
+            if task is not None and awaitables.root_frame(task) in frames:
+                return loop
+        return None

@@ -1,0 +1,350 @@
+"""Unified stacks: frames from a task's root to the innermost awaited coroutine.
+
+A `RawStack` is what a sampler needs: the frames, and where greenlet boundaries lie. It holds
+frames, so it must not outlive the sample. `greenprof.capture` makes something readable of it.
+
+A stack is put together from *parts*: the frames of the greenlet that runs, below those of its
+parents up to the first hub; or the chain of awaits of a suspended task. Wherever a bridge frame
+turns up in one of them, the greenlet that it awaits for is spliced in below it, and what it
+awaits comes after. When the loop itself runs in a child of the sync code (greenletio's and
+greenhack's own loop, Playwright), it is the other way about: the sync code is the root.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, repeat
+from types import FrameType
+from typing import Any
+
+from greenlet import greenlet
+
+from greenprof import awaitables, bridges
+from greenprof.bridges import Part
+from greenprof.switches import CO_AWAITS, Switches
+
+#: Frames beyond this depth are cut off at the root; walking costs time for each.
+MAX_DEPTH = 2000
+#: Greenlets, or awaits between tasks, put together into one stack.
+MAX_PARTS = 32
+
+PYTHON, AWAITED, BOUNDARY = range(3)
+
+
+class RawStack:
+    """Frames from root to leaf, with what a report needs to know of them.
+
+    `segments` are (index of the first frame, PYTHON or AWAITED, whether a greenlet boundary lies
+    above it), in ascending order. `edges` are the indexes of bridge frames and await sites that
+    were found by switches alone. `owner` is the sync greenlet that the stack belongs to when it
+    is not the task's. `leaf` names what ends the chain of awaits, `deadline` is when it will.
+    """
+
+    __slots__ = ("deadline", "edges", "error", "frames", "leaf", "owner", "segments")
+
+    def __init__(self) -> None:
+        self.frames: list[Any] = []
+        self.segments: list[tuple[int, int, bool]] = []
+        self.edges: set[int] = set()
+        self.owner: greenlet | None = None
+        self.leaf: str | None = None
+        self.deadline: float | None = None
+        self.error: str | None = None
+
+    def begin(self, kind: int, crosses: bool) -> None:
+        """Start a segment at the next frame."""
+        self.segments.append((len(self.frames), kind, crosses))
+
+    def make_root(self, owner: greenlet, frames: list[FrameType]) -> None:
+        """Make sync code the root, and the bridge frame just added the first that it awaits."""
+        bridge_frame = self.frames[-1]
+        self.owner = owner
+        self.frames[:] = [*frames, bridge_frame]
+        self.segments[:] = [(0, PYTHON, False), (len(frames), AWAITED, True)]
+        self.edges = {len(frames) - 1, len(frames)}
+
+    def put_above(self, other: RawStack) -> None:
+        """Put another stack's frames above this one's root."""
+        moved = len(other.frames)
+        self.frames[:0] = other.frames
+        self.segments = other.segments + [(at + moved, k, c) for at, k, c in self.segments]
+        self.edges = other.edges | {at + moved for at in self.edges}
+
+    def kinds(self) -> list[tuple[int, bool]]:
+        """For each frame its kind (PYTHON, AWAITED, BOUNDARY) and whether a boundary is above."""
+        starts: dict[int, tuple[int, bool]] = {}
+        for at, kind, crosses in self.segments:
+            starts[at] = kind, crosses or starts.get(at, (kind, False))[1]
+        found: list[tuple[int, bool]] = []
+        kind = PYTHON
+        for at, frame in enumerate(self.frames):
+            crosses = False
+            if at in starts:
+                kind, crosses = starts[at]
+            role = bridges.role_of(frame.f_code)
+            found.append((BOUNDARY if role is not None or at in self.edges else kind, crosses))
+            if role is not None:
+                kind = _KIND_BELOW.get(role.part, kind)
+        return found
+
+
+_KIND_BELOW = {Part.AWAIT_SITE: AWAITED, Part.BRIDGE_FRAME: PYTHON, Part.TRAMPOLINE: PYTHON}
+
+
+def walk(frame: FrameType | None) -> list[FrameType]:
+    """The frames from the root down to `frame`, at most `MAX_DEPTH` of them.
+
+    The walk runs in C without a gap in which another thread could move the stack on.
+    """
+    if frame is None:
+        return []
+    frames: list[Any] = []
+    try:
+        frames.extend(accumulate(repeat("f_back", MAX_DEPTH), getattr, initial=frame))
+    except AttributeError:  # the root's f_back is None, which has none
+        frames.pop()
+    frames.reverse()
+    return frames
+
+
+def running(
+    frame: FrameType,
+    current: greenlet | None,
+    switches: Switches | None,
+    task: Any = None,
+) -> tuple[RawStack, bool]:
+    """The stack of what a thread runs, and whether it belongs to `task`.
+
+    `frame` is the running frame, `current` the greenlet that runs (None: not known), `task` the
+    asyncio task that is current on the thread's loop. It is not the task's if, say, a loop that
+    runs in a child greenlet has handed control back to the sync code.
+    """
+    parts, members = _parts(frame, current)
+    stack = RawStack()
+    first, start = 0, 0
+    is_tasks = False
+    if task is not None:
+        root = awaitables.root_frame(task)
+        for number in range(len(parts) - 1, -1, -1):
+            try:
+                start = parts[number].index(root)  # type: ignore[arg-type]
+            except ValueError:
+                continue
+            first, is_tasks = number, True
+            break
+        else:
+            # A root without a frame (compiled code) or cut off: still the task's, if anything
+            # says that a loop is above.
+            is_tasks = root is None or len(parts[0]) >= MAX_DEPTH
+    _compose(stack, parts, members, first, start, switches)
+    if is_tasks and stack.owner is None:
+        _put_awaiting_above(stack, task, switches)
+    elif not is_tasks and members[0] is not None and not _is_hub(parts[0]):
+        _put_spawner_above(stack, members[0])
+    return stack, is_tasks
+
+
+def _parts(
+    frame: FrameType, current: greenlet | None
+) -> tuple[list[list[FrameType]], list[greenlet | None]]:
+    """The frames of the running greenlet and of its parents up to a hub, outermost first."""
+    frames = walk(frame)
+    parts = [frames]
+    members = [current]
+    parent = current
+    while parent is not None and not _is_hub(frames) and len(parts) < MAX_PARTS:
+        parent = parent.parent
+        frames = [] if parent is None else walk(parent.gr_frame)
+        if not frames or _is_hub(frames):
+            break
+        parts.insert(0, frames)
+        members.insert(0, parent)
+    return parts, members
+
+
+def _is_hub(frames: list[FrameType]) -> bool:
+    role = bridges.role_of(frames[0].f_code)
+    return role is not None and role.part is Part.HUB
+
+
+def _compose(
+    stack: RawStack,
+    parts: list[list[FrameType]],
+    members: list[greenlet | None],
+    first: int,
+    start: int,
+    switches: Switches | None,
+) -> None:
+    for number in range(first, len(parts)):
+        frames = parts[number]
+        if number == first:
+            frames = frames[start:]
+        elif stack.frames and stack.frames[-1].f_code.co_flags & CO_AWAITS:
+            stack.edges.add(len(stack.frames) - 1)
+        stack.begin(PYTHON, number > first)
+        waiting = switches.waiting if switches is not None else {}
+        if waiting.keys().isdisjoint(map(id, frames)) and bridges.all_plain(frames):
+            stack.frames.extend(frames)
+            continue
+        for frame in frames:
+            waiter = bridge_frame_waiter(frame, switches)
+            _add(stack, frame)
+            if waiter is None:
+                continue
+            stack.edges.add(len(stack.frames) - 1)
+            if waiter not in members:
+                _splice(stack, waiter)
+                stack.begin(AWAITED, True)
+            elif members.index(waiter) < number:
+                # The sync code runs its own loop below it: it is the root.
+                stack.make_root(waiter, parts[members.index(waiter)])
+
+
+def _add(stack: RawStack, frame: FrameType) -> None:
+    role = bridges.role_of(frame.f_code)
+    if role is None or role.part is not Part.TRANSPARENT:
+        stack.frames.append(frame)
+
+
+def bridge_frame_waiter(frame: FrameType, switches: Switches | None) -> greenlet | None:
+    """The greenlet that `frame` awaits for: as seen by switches, or as its library keeps it."""
+    if switches is not None:
+        waiter = switches.awaited_by(frame)
+        if waiter is not None:
+            return waiter
+    role = bridges.role_of(frame.f_code)
+    if role is None or role.part is not Part.BRIDGE_FRAME:
+        return None
+    found = bridges.variable_of(frame, role)
+    return found if isinstance(found, greenlet) and not found.dead else None
+
+
+def _splice(stack: RawStack, waiter: greenlet) -> Any:
+    """Add a suspended sync greenlet's frames; return what its await site says it awaits."""
+    frames = walk(waiter.gr_frame)
+    if not frames:
+        return None
+    stack.begin(PYTHON, True)
+    for frame in frames:
+        _add(stack, frame)
+    stack.edges.add(len(stack.frames) - 1)
+    return handed_over(frames[-1])
+
+
+def handed_over(frame: FrameType) -> Any:
+    """The awaitable that an await site or a trampoline holds, None for any other frame."""
+    role = bridges.role_of(frame.f_code)
+    if role is None or role.part not in (Part.AWAIT_SITE, Part.TRAMPOLINE):
+        return None
+    return bridges.variable_of(frame, role)
+
+
+def suspended(awaitable: Any, switches: Switches | None) -> RawStack:
+    """The stack of a suspended coroutine or task, from its root to what it waits for last."""
+    stack = RawStack()
+    task = awaitable if awaitables.is_task(awaitable) else None
+    try:
+        stack.begin(PYTHON, False)
+        _follow(stack, awaitable if task is None else task.get_coro(), switches)
+        if task is not None and stack.owner is None:
+            _put_awaiting_above(stack, task, switches)
+    except Exception as error:  # objects of any library are looked at here: keep what was found
+        stack.error = f"{type(error).__name__}: {error}"
+    return stack
+
+
+def _follow(stack: RawStack, awaitable: Any, switches: Switches | None) -> None:
+    seen: set[int] = set()
+    leaf: Any = None
+    while awaitable is not None and len(stack.frames) < MAX_DEPTH:
+        if id(awaitable) in seen:
+            stack.error = "the chain of awaits is a circle"
+            return
+        seen.add(id(awaitable))
+        leaf = awaitable
+        if awaitables.is_future(awaitable):
+            break
+        frame, awaitable = awaitables.step(awaitable)
+        if frame is None:
+            continue
+        waiter = bridge_frame_waiter(frame, switches)
+        if waiter is not None and waiter.parent is None:
+            _add(stack, frame)
+            stack.make_root(waiter, walk(waiter.gr_frame))
+            continue
+        _add(stack, frame)
+        if waiter is None:
+            continue
+        stack.edges.add(len(stack.frames) - 1)
+        handed = _splice(stack, waiter)
+        stack.begin(AWAITED, True)
+        if awaitable is None or awaitables.is_future(awaitable):
+            # The bridge frame yields what the awaited coroutine yields: that one runs, step by
+            # step, in the sync greenlet, and hangs on its await site.
+            awaitable = handed if handed is not None else awaitable
+    if stack.frames and isinstance(stack.frames[-1], FrameType):
+        stack.deadline = awaitables.deadline_of(stack.frames[-1])
+    stack.leaf = awaitables.describe(leaf)
+
+
+def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
+    """The stack of a suspended greenlet: what spawned it, its frames, and what it waits for."""
+    stack = RawStack()
+    try:
+        frames = walk(target.gr_frame)
+        if not frames:
+            return stack
+        _compose(stack, [frames], [target], 0, 0, switches)
+        awaitable = handed_over(frames[-1])
+        if awaitable is not None:
+            stack.begin(AWAITED, True)
+            coroutine = awaitable.get_coro() if awaitables.is_task(awaitable) else awaitable
+            _follow(stack, coroutine, switches)
+        _put_spawner_above(stack, target)
+    except Exception as error:
+        stack.error = f"{type(error).__name__}: {error}"
+    return stack
+
+
+def _put_awaiting_above(stack: RawStack, task: Any, switches: Switches | None) -> None:
+    """Put the stacks of whoever waits for this task above it: tasks, or sync code in the end."""
+    seen = {id(task)}
+    for _ in range(MAX_PARTS):
+        task = awaitables.awaited_by(task)
+        if task is None or id(task) in seen:
+            return
+        seen.add(id(task))
+        above = RawStack()
+        above.begin(PYTHON, False)
+        if isinstance(task, greenlet):
+            frames = walk(task.gr_frame)
+            if not frames:
+                return
+            above.frames = frames
+            above.edges.add(len(frames) - 1)
+            above.owner = task
+            stack.segments[0] = (0, AWAITED, True)
+        else:
+            _follow(above, task.get_coro(), switches)
+        stack.put_above(above)
+        if above.owner is not None:
+            stack.owner = above.owner
+            return
+
+
+def _put_spawner_above(stack: RawStack, child: greenlet) -> None:
+    seen = {id(child)}
+    spawned: greenlet | None = child
+    for _ in range(MAX_PARTS):
+        if spawned is None:
+            return
+        lines, spawned = bridges.spawned_at(spawned)
+        above = RawStack()
+        above.begin(PYTHON, False)
+        above.frames.extend(reversed(list(lines)))
+        if above.frames and stack.segments:
+            at, kind, _ = stack.segments[0]
+            stack.segments[0] = (at, kind, True)
+        stack.put_above(above)
+        if spawned is None or id(spawned) in seen:
+            return
+        seen.add(id(spawned))
