@@ -122,10 +122,16 @@ def run_profiled(
 ) -> tuple[Profile, list[Work]]:
     """Runs a program of tests/programs under `greenprof run`; returns the profile and the truth."""
     profile, truth = folder / f"{program}.gprof", folder / f"{program}.json"
-    recording: tuple[str | Path, ...] = ("--rate", f"{rate_hz:g}", "-o", profile)
     run_greenprof(
-        *("run", "--quiet", "--force", *recording, PROGRAMS / f"{program}.py"),
-        *("--seconds", str(seconds), "--truth", truth, *arguments),
+        *("run", "--quiet", "--force"),
+        *("--rate", f"{rate_hz:g}"),
+        "-o",
+        profile,
+        PROGRAMS / f"{program}.py",
+        *("--seconds", str(seconds)),
+        "--truth",
+        truth,
+        *arguments,
         limit_s=START_LIMIT_S + 3 * seconds,
     )
     return Profile.load(profile), load_truth(truth)
