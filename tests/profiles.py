@@ -1,0 +1,92 @@
+"""Profiles made by hand, for tests of what is computed from them and written of them."""
+
+from __future__ import annotations
+
+from greenprof.profile import (
+    Frame,
+    FrameKind,
+    FrameOrigin,
+    Profile,
+    ProfileBuilder,
+    ProfileInfo,
+    State,
+)
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+def app(name: str, line: int, *, kind: FrameKind = FrameKind.PYTHON, first_line: int = 1) -> Frame:
+    return Frame(name, "/srv/orders/api.py", line, first_line, kind, module="orders.api")
+
+
+def library(
+    module: str,
+    name: str,
+    line: int = 100,
+    kind: FrameKind = FrameKind.PYTHON,
+    *,
+    crosses: bool = False,
+) -> Frame:
+    path = f"/venv/lib/python3.11/site-packages/{module.replace('.', '/')}.py"
+    return Frame(name, path, line, 90, kind, FrameOrigin.LIBRARY, module, crosses)
+
+
+def boundary(name: str) -> Frame:
+    return library("sqlalchemy.util.concurrency", name, 190, FrameKind.BOUNDARY)
+
+
+SPAWN = boundary("greenlet_spawn")
+AWAIT = boundary("await_")
+FETCH = library("asyncpg.connection", "Connection.fetch", 690, FrameKind.AWAITED)
+SLEEP = Frame(
+    "sleep", "/usr/lib/python3.11/asyncio/tasks.py", 639, 630, FrameKind.PYTHON,
+    FrameOrigin.STDLIB, "asyncio.tasks",
+)  # fmt: skip
+EXECUTE = library("sqlalchemy.ext.asyncio.session", "AsyncSession.execute")
+SYNC_EXECUTE = library("sqlalchemy.orm.session", "Session.execute", crosses=True)
+RUN_SYNC = library("sqlalchemy.ext.asyncio.session", "AsyncSession.run_sync")
+REPO = Frame("load_lines", "/srv/orders/repo.py", 31, 20, module="orders.repo", crosses=True)
+LAZY_LOAD = library("sqlalchemy.orm.strategies", "LazyLoader._load_for_state")
+
+
+def orders_profile() -> Profile:
+    """A service with a route that computes in sync code, one that waits, and an executor thread."""
+    builder = ProfileBuilder()
+    main, pool = builder.thread("MainThread"), builder.thread("ThreadPoolExecutor-0_0")
+    slow = builder.group("GET /orders/{}", "asyncio")
+    busy = builder.group("GET /report", "asyncio")
+    worker = builder.group("ThreadPoolExecutor-0_0", "thread")
+    loop = builder.group("MainThread", "thread")
+    builder.count_tasks(slow, 12)
+    builder.count_tasks(busy, 3)
+    builder.count_tasks(worker)
+    builder.count_tasks(loop)
+    query = builder.stack([app("get_order", 40), EXECUTE, SPAWN, SYNC_EXECUTE, AWAIT, FETCH])
+    lazy = builder.stack([app("get_order", 41), RUN_SYNC, SPAWN, REPO, LAZY_LOAD, AWAIT, FETCH])
+    nap = builder.stack([app("get_order", 42), SLEEP])
+    burn = builder.stack([app("report", 50, first_line=48), RUN_SYNC, SPAWN, app("total", 60)])
+    hash_ = builder.stack([app("checksum", 70, first_line=69), library("hashing", "digest")])
+    builder.add(slow, main, query, State.AWAITING, 100, 1000 * MS, 0)
+    builder.add(slow, main, query, State.READY, 20, 200 * MS, 0)
+    builder.add(slow, main, query, State.ON_CPU, 5, 60 * MS, 50 * MS)
+    builder.add(slow, main, lazy, State.AWAITING, 30, 300 * MS, 0)
+    builder.add(slow, main, nap, State.AWAITING, 5, 50 * MS, 0)
+    builder.add(busy, main, burn, State.ON_CPU, 80, 900 * MS, 800 * MS)
+    builder.add(worker, pool, hash_, State.BLOCKED, 10, 100 * MS, 40 * MS)
+    builder.add(loop, main, -1, State.IDLE, 40, 400 * MS, 0)
+    info = ProfileInfo(
+        command="orders.py --requests 15",
+        python="3.11.9",
+        greenprof="0.1.0",
+        started_at="2026-01-02T03:04:05+00:00",
+        duration_ns=2 * SECOND,
+        process_cpu_ns=900 * MS,
+        rate_hz=100.0,
+        ticks=198,
+        missed_ticks=2,
+        sampler_cpu_ns=9 * MS,
+        pids=[4711],
+        warnings=["another profiler took the greenlet tracer at 1.2 s; it was put back"],
+    )
+    return builder.build(info)
