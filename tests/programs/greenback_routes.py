@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import greenback
+
 from truth import Kind, Truth, Visit, arguments, for_routes, visits, write
 
 SERVED = ("endpoint", "service")

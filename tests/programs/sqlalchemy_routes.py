@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
+
 from truth import Kind, Truth, Visit, arguments, for_routes, visits, write
 
 SERVED = ("endpoint", "service")
