@@ -1,0 +1,103 @@
+"""What happens with a profile when the program is done: the files, the summary, the last words."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from greenprof.cli.outputs import STDOUT, Output, automatic_path
+from greenprof.cli.terminal import complain, put, say, standard_error
+from greenprof.errors import GreenprofError
+from greenprof.output import check_output, write_output
+from greenprof.printable import printable
+from greenprof.profile import Profile
+
+__all__ = ["Delivery", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Writes a profile to its outputs; to a file of its own, after a summary, where none was named."""
+
+    label: str
+    outputs: Sequence[Output]
+    clock: str
+    force: bool
+    quiet: bool
+    program: str = "greenprof"
+    """How this greenprof was called, for the command that is shown."""
+    folder: Path = field(default_factory=Path.cwd)
+
+    def check(self) -> None:
+        """Raises OutputError where the file that nobody named could not be written."""
+        if not self.outputs:
+            check_output(automatic_path(self.label, ".gprof", self.folder))
+
+    def __call__(self, profile: Profile) -> None:
+        """One line for each output that fails; the others are written all the same."""
+        if not self.outputs:
+            self._save_and_summarise(profile)
+        for output in self.outputs:
+            with _one_line_errors(output.shown):
+                write(profile, output, self.clock, force=self.force)
+                if not self.quiet and output.path != STDOUT:
+                    say(f"greenprof: wrote {printable(output.shown)}")
+
+    def _save_and_summarise(self, profile: Profile) -> None:
+        path = automatic_path(self.label, ".gprof", self.folder)
+        saved = False
+        with _one_line_errors(str(path)):
+            profile.save(path)
+            saved = True
+        if self.quiet:
+            return
+        with _one_line_errors("the summary"):
+            _say_summary(profile, self.clock)
+        if saved:
+            name = Path(path).name
+            say(f"\ngreenprof: saved {printable(name)}; its whole stacks:")
+            say(f"  {self.program} show --tree {shlex.quote(name)}")
+
+
+def _say_summary(profile: Profile, clock: str) -> None:
+    stream = standard_error()
+    if stream is None:
+        return
+    from greenprof.cli.screen import draw
+    from greenprof.exporters.summary import summary_renderable
+
+    put(b"\n" + draw(summary_renderable(profile, clock=clock), stream))
+
+
+def write(profile: Profile, output: Output, clock: str, *, force: bool) -> None:
+    """Raises OutputError where the output cannot be written."""
+    with _original_stdout():
+        write_output(output.path, output.exporter.render(profile, clock=clock), force=force)
+
+
+@contextlib.contextmanager
+def _one_line_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # Who read it has gone.
+        return
+    except GreenprofError as error:
+        complain(str(error))
+    except Exception as error:
+        # The program's exit code stands, and a traceback of ours would look like its own.
+        complain(f"could not write {what}: {type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _original_stdout() -> Iterator[None]:
+    """Makes "-" what the shell calls standard output, not what the program put into `sys.stdout`."""
+    replaced, sys.stdout = sys.stdout, sys.__stdout__ or sys.stdout
+    try:
+        yield
+    finally:
+        sys.stdout = replaced

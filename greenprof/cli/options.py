@@ -1,0 +1,41 @@
+"""Options and arguments that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from greenprof.profile import Profile
+
+__all__ = ["clock", "files", "force", "format_name", "load", "quiet"]
+
+clock = click.option(
+    "--clock",
+    type=click.Choice(["wall", "cpu"]),
+    default="wall",
+    show_default=True,
+    help="Which time counts: each task's own wall time, waiting included, or CPU time.",
+)
+format_name = click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="Format of the outputs, where their suffix does not tell.",
+)
+force = click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+files = click.argument("files", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
+
+
+def load(paths: Sequence[Path]) -> Profile:
+    """Reads the profiles and merges them. Raises ProfileFileError for the first that is none."""
+    if not paths:
+        raise click.UsageError("no profile given: name the .gprof file that greenprof run saved")
+    from greenprof.profile import Profile
+
+    profiles = [Profile.load(path) for path in paths]
+    return profiles[0] if len(profiles) == 1 else Profile.merge(profiles)

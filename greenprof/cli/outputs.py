@@ -1,0 +1,77 @@
+"""Where a profile goes and in which format, checked before anything is spent on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from greenprof.errors import OutputError
+from greenprof.output import check_output
+from greenprof.printable import printable
+
+if TYPE_CHECKING:
+    from greenprof.exporters import Exporter
+
+__all__ = ["STDOUT", "Output", "automatic_path", "plan_outputs"]
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file to write, or standard output."""
+
+    shown: str
+    """The path as it was typed."""
+    path: str
+    """The path made absolute: the program may change its folder."""
+    exporter: Exporter
+
+
+def plan_outputs(paths: Sequence[str], format_name: str | None, *, force: bool) -> list[Output]:
+    """Finds the format of each path and checks that it can be written.
+
+    `format_name` holds for all of them; without it each path's suffix says. Raises OutputError for the
+    first that is wrong.
+    """
+    outputs: list[Output] = []
+    if not paths:
+        return outputs
+    # The formats' modules are no business of a program that is profiled without any.
+    from greenprof.exporters import find_exporter
+
+    for path in paths:
+        if path == STDOUT and format_name is None:
+            raise OutputError(
+                "-o - has no suffix to tell its format: add --format, such as --format text"
+            )
+        if path == STDOUT and sys.stdout is None:
+            raise OutputError("cannot write to standard output: it is closed; give a file name")
+        exporter = find_exporter(path if format_name is None else format_name)
+        if path == STDOUT and exporter.binary and sys.stdout.isatty():
+            raise OutputError(
+                f"{exporter.name} is binary and standard output is a terminal: redirect it, or give a file name"
+            )
+        absolute = path if path == STDOUT else str(Path.cwd() / path)
+        if any(absolute == other.path for other in outputs):
+            raise OutputError(f"-o {printable(path)} is given twice: name each output once")
+        check_output(path, force=force)
+        outputs.append(Output(path, absolute, exporter))
+    return outputs
+
+
+def automatic_path(label: str, suffix: str, folder: Path) -> Path:
+    """A name for a profile nobody named, `app-20260131-120000-4711.gprof`, that is not taken yet."""
+    safe = re.sub(r"[^\w.+-]+", "_", label).strip("-._")[:80] or "program"
+    stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    path, number = folder / f"{stem}{suffix}", 1
+    while os.path.lexists(path):
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path

@@ -1,0 +1,232 @@
+"""`greenprof run`: runs a program and profiles it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from greenprof.cli import options
+from greenprof.cli.imports import OwnImports
+from greenprof.cli.program import Program, leave, report_uncaught, run_as_main
+from greenprof.cli.session import Session
+from greenprof.errors import GreenprofError
+
+if TYPE_CHECKING:
+    from greenprof.profile import Profile
+
+__all__ = ["command"]
+
+MAX_RATE_HZ = 10_000.0
+TARGET = "greenprof.target"
+PROGRAM_OPTIONS = {"m": "module", "c": "code"}
+
+EPILOG = """\b
+Examples:
+  greenprof run app.py --port 8000         what follows the program is the program's
+  greenprof run -m package.module
+  greenprof run -c "import app; app.main()"
+  greenprof run -- uvicorn app:app         an installed command, by its name
+  greenprof run -o out.speedscope.json -o out.gprof app.py
+  greenprof run -o - --format collapsed app.py | flamegraph.pl > out.svg
+
+\b
+The program's exit code stays, and so does its output: greenprof's own words go to standard error.
+A program that ends by os._exit(), exec or SIGKILL takes its profile with it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The program's part of the command line."""
+
+    kind: str
+    """"script", "module", "code" or "command"."""
+    name: str
+    arguments: list[str]
+
+    def find(self) -> Program:
+        """Raises ProgramError where it is not there, SyntaxError where it does not compile."""
+        from greenprof.cli import find
+
+        if self.kind == "command":
+            from greenprof.cli.installed import find_command
+
+            return find_command(self.name, self.arguments)
+        finders: dict[str, Callable[[str, list[str]], Program]] = {
+            "script": find.find_script,
+            "module": find.find_module,
+            "code": find.find_code,
+        }
+        return finders[self.kind](self.name, self.arguments)
+
+    def __str__(self) -> str:
+        option = {"module": ["-m"], "code": ["-c"]}.get(self.kind, [])
+        return shlex.join([*option, self.name, *self.arguments])
+
+
+class RunCommand(click.Command):
+    """Cuts the command line where the program's part begins, so that click sees greenprof's only."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        takes_value = {
+            name: not param.is_flag
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option)
+            for name in param.opts
+        }
+        options, target = split(args, takes_value)
+        ctx.meta[TARGET] = target
+        return super().parse_args(ctx, options)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(
+            ctx.command_path, "[OPTIONS] (SCRIPT | -m MODULE | -c CODE | -- COMMAND) [ARGS]..."
+        )
+
+
+def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Target | None]:
+    """Returns greenprof's options and the program; None where the command line names none.
+
+    The program begins at the first word that is no option and no option's value. As with python
+    itself, `-m` and `-c` end the options too, alone or in one word with their value.
+    """
+    index = 0
+    while index < len(args):
+        word, rest = args[index], args[index + 1 :]
+        if word == "--":
+            return args[:index], Target("command", rest[0], rest[1:]) if rest else None
+        if word == "-" or not word.startswith("-"):
+            return args[:index], Target("script", word, rest)
+        index += 1
+        if word.startswith("--"):
+            index += takes_value.get(word, False)  # none where it is --name=value
+            continue
+        for position, letter in enumerate(word[1:], start=1):
+            attached = word[position + 1 :]
+            if letter in PROGRAM_OPTIONS:
+                flags = [word[:position]] if position > 1 else []
+                words = [attached, *rest] if attached else rest
+                if not words:
+                    raise click.UsageError(
+                        f"-{letter} needs a value: the {PROGRAM_OPTIONS[letter]}"
+                    )
+                target = Target(PROGRAM_OPTIONS[letter], words[0], words[1:])
+                return [*args[: index - 1], *flags], target
+            if takes_value.get(f"-{letter}"):
+                index += not attached
+                break
+    return args, None
+
+
+def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    try:
+        rate_hz = float(value)
+    except ValueError:
+        rate_hz = math.nan
+    # Also false for nan.
+    if not 0 < rate_hz <= MAX_RATE_HZ:
+        raise click.BadParameter(
+            f"{value!r} is no rate; give samples per second, above 0 and up to {MAX_RATE_HZ:.0f}"
+        )
+    return rate_hz
+
+
+@click.command(cls=RunCommand, epilog=EPILOG)
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
+@click.option("-c", "code", metavar="CODE", help="Run code, as python -c does.")
+@click.option(
+    "-o",
+    "--output",
+    "paths",
+    metavar="PATH",
+    multiple=True,
+    help="Write the profile there, in the format of the suffix; - is standard output. May be repeated."
+    "  [default: a summary, and a new .gprof file]",
+)
+@options.format_name
+@click.option(
+    "--rate",
+    default="100",
+    callback=check_rate,
+    metavar="HZ",
+    show_default=True,
+    help="Samples per second.",
+)
+@options.clock
+@options.force
+@options.quiet
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    paths: tuple[str, ...],
+    format_name: str | None,
+    rate: float,
+    clock: str,
+    *,
+    force: bool,
+    quiet: bool,
+    **_shown_in_help: object,
+) -> Callable[[], int]:
+    """Run a program and profile it.
+
+    Everything after the script, module or code belongs to the program.
+    """
+    target: Target | None = ctx.meta[TARGET]
+    if target is None:
+        raise click.UsageError("no program given: name a script, -m MODULE, -c CODE or -- COMMAND")
+    from greenprof.cli.delivery import Delivery
+    from greenprof.cli.outputs import plan_outputs
+
+    outputs = plan_outputs(paths, format_name, force=force)
+    try:
+        program = target.find()
+    except SyntaxError as error:
+        not_compiled = error.with_traceback(None)
+        return lambda: _syntax_error(not_compiled)
+    delivery = Delivery(program.label, outputs, clock=clock, force=force, quiet=quiet)
+    delivery.check()
+
+    def job() -> int:
+        imports = OwnImports()
+
+        def deliver(profile: Profile) -> None:
+            with imports.restored():
+                delivery(profile)
+
+        session = Session(deliver)
+        return _profile(program, session, imports, rate_hz=rate, shown=str(target))
+
+    return job
+
+
+def _profile(
+    program: Program, session: Session, imports: OwnImports, *, rate_hz: float, shown: str
+) -> int:
+    begun = False
+
+    def begins() -> None:
+        nonlocal begun
+        begun = True
+
+    try:
+        session.start(rate_hz=rate_hz, command=shown)
+        imports.hide(program.path0)
+        error = run_as_main(program, begins)
+    except GreenprofError:
+        session.discard()
+        raise
+    if not begun:
+        session.discard()
+    leave(error)
+    return 0
+
+
+def _syntax_error(error: SyntaxError) -> int:
+    report_uncaught(error)
+    return 1

@@ -1,0 +1,141 @@
+"""The recording under `greenprof run`: from before the program's first line until its process is about to end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import enum
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from greenprof.cli.terminal import complain
+from greenprof.errors import GreenprofError
+
+if TYPE_CHECKING:
+    from greenprof.profile import Profile
+    from greenprof.profiler import Profiler
+
+__all__ = ["Session"]
+
+# Signals that end a process unless it says otherwise; SIGINT is an exception in Python programs.
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+# `timeout` and process managers send SIGTERM twice within microseconds; a person who sends a second
+# one later wants the process gone.
+PATIENCE_NS = 1_000_000_000
+
+
+class Phase(enum.Enum):
+    NEW = "new"
+    RECORDING = "recording"
+    FINISHING = "finishing"
+    DONE = "done"
+
+
+class Session:
+    """Records this process and hands the profile to `deliver` exactly once, at the end.
+
+    The end is after the program's non-daemon threads and its `atexit` handlers, or at a signal that
+    ends the process: a default SIGTERM or SIGHUP. A handler that the program installs rules instead.
+    Forked children leave the profile alone.
+    """
+
+    def __init__(self, deliver: Callable[[Profile], None]) -> None:
+        self._deliver = deliver
+        self._phase = Phase.NEW
+        self._pid = os.getpid()
+        self._profiler: Profiler | None = None
+        self._ending_signal: int | None = None
+        self._ending_since_ns = 0
+
+    def start(self, *, rate_hz: float, command: str) -> None:
+        """Starts to record. Raises GreenprofError where that is not possible."""
+        # Before anything else registers itself: handlers run last to first, so ours runs after those
+        # of the program and of every module it imports.
+        atexit.register(self._finish)
+        from greenprof.profiler import Profiler
+
+        self._profiler = Profiler(rate_hz, outermost=True, command=command)
+        self._profiler.start()
+        self._phase = Phase.RECORDING
+        for number in ENDING_SIGNALS:
+            # An ignored one (nohup) stays ignored.
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._on_ending_signal)
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def discard(self) -> None:
+        """Stops and keeps nothing: the program never began."""
+        atexit.unregister(self._finish)
+        recording, self._phase = self._phase is Phase.RECORDING, Phase.DONE
+        self._restore_signals()
+        if recording and self._profiler is not None:
+            self._profiler.stop()
+
+    def _finish(self) -> None:
+        if self._phase is not Phase.RECORDING or self._profiler is None:
+            return
+        self._phase = Phase.FINISHING
+        try:
+            with _interrupts_held():
+                self._deliver(self._profiler.stop())
+        except GreenprofError as error:
+            complain(str(error))
+        except Exception as error:
+            # The program is done and its exit code stands; a traceback of ours would look like its own.
+            complain(f"no profile was written: {type(error).__name__}: {error}")
+        self._phase = Phase.DONE
+        if self._ending_signal is not None:
+            self._end_by(self._ending_signal)
+        self._restore_signals()
+
+    def _on_ending_signal(self, number: int, _frame: FrameType | None) -> None:
+        now_ns = time.monotonic_ns()
+        if self._phase is Phase.FINISHING and self._ending_signal is None:
+            self._ending_signal, self._ending_since_ns = number, now_ns
+        elif self._phase is Phase.FINISHING and now_ns - self._ending_since_ns < PATIENCE_NS:
+            return
+        elif self._phase is Phase.RECORDING:
+            self._ending_signal, self._ending_since_ns = number, now_ns
+            self._finish()
+        else:
+            self._end_by(number)
+
+    def _end_by(self, number: int) -> None:
+        """Ends the process as the signal would have ended it without greenprof."""
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _in_child(self) -> None:
+        self._phase = Phase.DONE
+        self._restore_signals()
+
+    def _restore_signals(self) -> None:
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) == self._on_ending_signal:
+                # Only a main thread may; any other one ends with the process's own end anyway.
+                with contextlib.suppress(ValueError):
+                    signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Lets a second, impatient Ctrl-C not destroy a profile that takes a moment to write."""
+    before = signal.getsignal(signal.SIGINT)
+    held = False
+    if callable(before):
+        with contextlib.suppress(
+            ValueError
+        ):  # not the main thread: no KeyboardInterrupt comes here
+            signal.signal(signal.SIGINT, lambda *_: None)
+            held = True
+    try:
+        yield
+    finally:
+        if held:
+            signal.signal(signal.SIGINT, before)
