@@ -2,7 +2,7 @@
 # make test   the whole suite
 # make lint   ruff and mypy
 #
-# Each sets up .venv first, with the newest-found python3 >= 3.11; a second call starts at once.
+# Each sets up .venv first, with the first Python >= 3.11 that runs; a second call starts at once.
 # PYTHON=/path/to/python3.12 VENV=.venv-3.12 choose others.
 
 VENV ?= .venv
@@ -11,16 +11,22 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO := demo
+DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof speedscope.json collapsed txt)
 
 .PHONY: demo test lint format clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-ready
 	@mkdir -p $(DEMO)
-	$(BIN)/greenprof run --force -o $(DEMO)/orders.gprof examples/orders/main.py
-	@$(BIN)/greenprof export --force $(DEMO)/orders.gprof -o $(DEMO)/orders.speedscope.json
-	@$(BIN)/greenprof export --force $(DEMO)/orders.gprof -o $(DEMO)/orders.collapsed
+	$(BIN)/greenprof run --force $(DEMO_FILES:%=-o %) examples/orders/main.py $(ARGS)
+	@echo
 	@$(BIN)/greenprof show $(DEMO)/orders.gprof
+	@echo
+	@echo "Open:"
+	@echo "  $(DEMO)/orders.speedscope.json   at https://www.speedscope.app"
+	@echo "  $(DEMO)/orders.txt               the summary and whole stacks as trees"
+	@echo "  $(DEMO)/orders.collapsed         with flamegraph.pl or inferno"
+	@echo "  $(DEMO)/orders.gprof             with $(BIN)/greenprof show --tree $(DEMO)/orders.gprof"
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest $(ARGS)
