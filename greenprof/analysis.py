@@ -212,7 +212,9 @@ def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow
         boundary = frame.kind is FrameKind.BOUNDARY
         row = rows.get(key)
         if row is None:
-            row = rows[key] = FunctionRow(*key, frame.module, frame.origin, boundary)
+            # What has no file is a note at the end of a stack, such as "<Future>".
+            origin = frame.origin if frame.path else FrameOrigin.LIBRARY
+            row = rows[key] = FunctionRow(*key, frame.module, origin, boundary)
         row_of_frame.append(row)
     for node, outermost in _outermost(profile, row_of_frame):
         row = row_of_frame[profile.nodes[node][1]]
@@ -341,7 +343,8 @@ def _await_site(stack: tuple[Frame, ...]) -> tuple[Frame, str]:
 def _innermost_app(frames: Iterable[Frame]) -> int | None:
     found = None
     for index, frame in enumerate(frames):
-        if frame.origin is FrameOrigin.APP and frame.kind is not FrameKind.BOUNDARY:
+        bridge = frame.kind is FrameKind.BOUNDARY
+        if frame.origin is FrameOrigin.APP and frame.path and not bridge:
             found = index
     return found
 

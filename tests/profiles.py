@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis import strategies as st
+
 from greenprof.profile import (
     Frame,
     FrameKind,
@@ -90,3 +92,63 @@ def orders_profile() -> Profile:
         warnings=["another profiler took the greenlet tracer at 1.2 s; it was put back"],
     )
     return builder.build(info)
+
+
+# Names as hostile as a file can hold: controls, brackets of markup, lone surrogates.
+names = st.one_of(
+    st.sampled_from(
+        ["main", "GET /orders", "[bold]x[/bold]", "a;b", "\x1b[2J", "\udce9", "x\ny", ""]
+    ),
+    st.text(st.characters(exclude_categories=()), max_size=8),
+)
+_counters = st.integers(0, 2**40)
+_frames = st.builds(
+    Frame,
+    names,
+    names,
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.sampled_from(FrameKind),
+    st.sampled_from(FrameOrigin),
+    names,
+    st.booleans(),
+)
+_infos = st.builds(
+    ProfileInfo,
+    command=names,
+    python=names,
+    greenprof=names,
+    started_at=names,
+    duration_ns=_counters,
+    process_cpu_ns=_counters,
+    rate_hz=st.floats(0, 10_000),
+    ticks=_counters,
+    missed_ticks=_counters,
+    sampler_cpu_ns=_counters,
+    overflow_samples=_counters,
+    greenlet_switches=_counters,
+    pids=st.lists(st.integers(1, 2**22), max_size=3),
+    warnings=st.lists(names, max_size=6),
+)
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> Profile:
+    """Any profile that a builder can make."""
+    builder = ProfileBuilder()
+    frames = draw(st.lists(_frames, min_size=1, max_size=5))
+    stacks = st.lists(st.sampled_from(frames), max_size=6)
+    for _ in range(draw(st.integers(0, 6))):
+        kind = draw(st.sampled_from(["asyncio", "greenlet", "thread"]))
+        group = builder.group(draw(names), kind)
+        builder.count_tasks(group, draw(st.integers(0, 3)))
+        builder.add(
+            group,
+            builder.thread(draw(names)),
+            builder.stack(draw(stacks)),
+            draw(st.sampled_from(State)),
+            draw(_counters),
+            draw(_counters),
+            draw(_counters),
+        )
+    return builder.build(draw(_infos))

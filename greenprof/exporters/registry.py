@@ -90,7 +90,7 @@ def _add(exporter: Exporter) -> None:
 
 
 def _discover() -> None:
-    global _discovered  # noqa: PLW0603 - the formats of this package are looked for once
+    global _discovered
     if _discovered:
         return
     package = importlib.import_module("greenprof.exporters")

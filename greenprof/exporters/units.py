@@ -51,11 +51,17 @@ def plural(count: int, thing: str) -> str:
 
 
 def place(path: str, line: int) -> str:
-    """Return a short `file:line` that still tells files apart: `orders/api.py:12`."""
+    """Return a short `file:line` that still tells files apart: `orders/api.py:12`.
+
+    Of an installed library, the package and the file: `sqlalchemy/../session.py:90`.
+    """
     if not path:
         return ""
     parts = [part for part in _SEPARATOR.split(path) if part] or [path]
-    if "site-packages" in parts:
-        parts = parts[parts.index("site-packages") + 1 :] or parts[-1:]
     short = "/".join(parts[-2:])
+    for folder in ("site-packages", "dist-packages"):
+        if folder in parts[:-1]:
+            # The package says most: there is a session.py in many.
+            inside = parts[parts.index(folder) + 1 :]
+            short = "/".join(inside) if len(inside) < 3 else f"{inside[0]}/../{inside[-1]}"
     return printable(f"{short}:{line}" if line else short)

@@ -1,0 +1,276 @@
+"""The registry of formats, and what the formats write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+
+from greenprof import analysis
+from greenprof.errors import OptionError, OutputError
+from greenprof.exporters import Exporter, exporters, find_exporter, register_exporter, registry
+from greenprof.profile import Frame, Profile, ProfileBuilder, ProfileInfo, State
+from tests.profiles import MS, orders_profile, profiles
+
+SCHEMA = json.loads(
+    (Path(__file__).parent / "data" / "speedscope-file-format-schema.json").read_text()
+)
+
+
+def rendered(format_name: str, profile: Profile, clock: str = "wall") -> str:
+    text = find_exporter(format_name).render(profile, clock=clock)
+    assert isinstance(text, str)
+    return text
+
+
+def one_sample(
+    *stack: Frame, state: State, wall_ns: int = 0, cpu_ns: int = 0, group: str = "task"
+) -> Profile:
+    builder = ProfileBuilder()
+    ids = builder.group(group, "asyncio"), builder.thread("MainThread"), builder.stack(stack)
+    builder.add(*ids, state, 1, wall_ns, cpu_ns)
+    return builder.build(ProfileInfo())
+
+
+class TestRegistry:
+    @pytest.fixture
+    def restored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        exporters()
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+    @pytest.mark.parametrize(
+        ("wanted", "name"),
+        [
+            ("out.txt", "text"),
+            ("out.collapsed", "collapsed"),
+            ("some.where/out.speedscope.json", "speedscope"),
+            ("OUT.SPEEDSCOPE.JSON", "speedscope"),
+            ("run.gprof", "gprof"),
+            ("text", "text"),
+            ("gprof", "gprof"),
+        ],
+    )
+    def test_found_by_name_and_by_suffix(self, wanted: str, name: str) -> None:
+        assert find_exporter(wanted).name == name
+
+    def test_found_by_a_path(self, tmp_path: Path) -> None:
+        assert find_exporter(tmp_path / "x.txt").name == "text"
+
+    @pytest.mark.parametrize("wanted", ["out.pdf", "out", "", "out.json", "-", "a\x1b[2Jb"])
+    def test_an_unknown_one_is_told_what_there_is(self, wanted: str) -> None:
+        with pytest.raises(OutputError, match=r"collapsed \(\.collapsed\), gprof \(\.gprof\)") as e:
+            find_exporter(wanted)
+        assert str(e.value).isprintable()
+
+    @pytest.mark.usefixtures("restored")
+    def test_the_longest_suffix_decides(self) -> None:
+        register_exporter(Exporter("json", (".json",), binary=False, render=lambda p, clock="": ""))
+        assert find_exporter("a.speedscope.json").name == "speedscope"
+        assert find_exporter("a.json").name == "json"
+        assert "json" in [exporter.name for exporter in exporters()]
+
+    @pytest.mark.usefixtures("restored")
+    @pytest.mark.parametrize(("name", "suffix"), [("text", ".new"), ("new", ".txt")])
+    def test_a_taken_name_or_suffix_is_an_error(self, name: str, suffix: str) -> None:
+        with pytest.raises(OptionError, match="belongs to 'text'"):
+            register_exporter(
+                Exporter(name, (suffix,), binary=False, render=lambda p, clock="": "")
+            )
+
+    @pytest.mark.parametrize("exporter", exporters(), ids=lambda exporter: exporter.name)
+    def test_every_format_keeps_its_word(self, exporter: Exporter) -> None:
+        for profile in (orders_profile(), Profile()):
+            for clock in analysis.CLOCKS:
+                data = exporter.render(profile, clock=clock)
+                assert isinstance(data, bytes if exporter.binary else str)
+        with pytest.raises(OptionError, match="gpu"):
+            exporter.render(orders_profile(), clock="gpu")
+        assert exporter.description
+        assert all(suffix.startswith(".") for suffix in exporter.suffixes)
+
+    @given(profiles())
+    def test_every_format_takes_any_profile(self, profile: Profile) -> None:
+        for exporter in exporters():
+            data = exporter.render(profile)
+            if isinstance(data, str):
+                data.encode("utf-8")
+
+
+class TestCollapsed:
+    API = "/srv/orders/api.py"
+    SITE = "/venv/lib/python3.11/site-packages"
+
+    def test_gold(self) -> None:
+        execute = f"AsyncSession.execute ({self.SITE}/sqlalchemy/ext/asyncio/session.py:100)"
+        run_sync = f"AsyncSession.run_sync ({self.SITE}/sqlalchemy/ext/asyncio/session.py:100)"
+        spawn = f"greenlet_spawn ({self.SITE}/sqlalchemy/util/concurrency.py:190)"
+        sync = f"Session.execute ({self.SITE}/sqlalchemy/orm/session.py:100)"
+        await_ = f"await_ ({self.SITE}/sqlalchemy/util/concurrency.py:190)"
+        fetch = f"Connection.fetch ({self.SITE}/asyncpg/connection.py:690)"
+        repo = "load_lines (/srv/orders/repo.py:31)"
+        lazy = f"LazyLoader._load_for_state ({self.SITE}/sqlalchemy/orm/strategies.py:100)"
+        query = f"get_order ({self.API}:40);{execute};{spawn};{sync};{await_};{fetch}"
+        lazy = f"get_order ({self.API}:41);{run_sync};{spawn};{repo};{lazy};{await_};{fetch}"
+        burn = f"report ({self.API}:50);{run_sync};{spawn};total ({self.API}:60)"
+        digest = f"checksum ({self.API}:70);digest ({self.SITE}/hashing.py:100)"
+        sleep = f"get_order ({self.API}:42);sleep (/usr/lib/python3.11/asyncio/tasks.py:639)"
+        assert rendered("collapsed", orders_profile()).splitlines() == [
+            "[idle] 400000",
+            f"{digest} 40000",
+            f"{digest};[blocked] 60000",
+            f"{query} 50000",
+            f"{query};[await] 1000000",
+            f"{query};[ready] 200000",
+            f"{lazy};[await] 300000",
+            f"{sleep};[await] 50000",
+            f"{burn} 800000",
+        ]
+        assert rendered("collapsed", orders_profile(), "cpu").splitlines() == [
+            f"{digest} 40000",
+            f"{query} 50000",
+            f"{burn} 800000",
+        ]
+
+    def test_names_cannot_break_a_line(self) -> None:
+        hostile = Frame("a;b\nc\r\x1b[31m\u2028", "/tmp/x;y\n.py", 3)
+        profile = one_sample(hostile, state=State.ON_CPU, cpu_ns=MS)
+        assert rendered("collapsed", profile) == (
+            "a,b\\nc\\r\\x1b[31m\\u2028 (/tmp/x,y\\n.py:3) 1000\n"
+        )
+
+    @given(profiles())
+    def test_every_line_can_be_read_back(self, profile: Profile) -> None:
+        weights: Counter[str] = Counter()
+        text = rendered("collapsed", profile)
+        for line in text.splitlines():
+            stack, _, weight = line.rpartition(" ")
+            assert stack
+            weights[stack] += int(weight)
+        assert len(weights) == text.count("\n")
+        expected = sum(weight.weight_ns for weight in analysis.weighted_stacks(profile)) / 1000
+        assert sum(weights.values()) == pytest.approx(expected, abs=1 + len(profile.samples))
+
+    def test_nothing_gives_nothing(self) -> None:
+        assert rendered("collapsed", Profile()) == ""
+
+    def test_times_below_a_microsecond_add_up_before_they_are_rounded(self) -> None:
+        builder = ProfileBuilder()
+        stack = builder.stack([Frame("f", "f.py", 1)])
+        for number in range(4):
+            group = builder.group(f"task {number}", "asyncio")
+            builder.add(group, builder.thread("t"), stack, State.ON_CPU, 1, 300, 300)
+        assert rendered("collapsed", builder.build(ProfileInfo())) == "f (f.py:1) 1\n"
+
+
+class TestSpeedscope:
+    def document(self, profile: Profile, clock: str = "wall") -> dict[str, Any]:
+        document = json.loads(rendered("speedscope", profile, clock))
+        jsonschema.validate(document, SCHEMA)
+        assert isinstance(document, dict)
+        return document
+
+    def stacks(self, document: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], int]]:
+        frames = document["shared"]["frames"]
+        for profile in document["profiles"]:
+            assert profile["unit"] == "nanoseconds"
+            assert profile["endValue"] == sum(profile["weights"])
+            for stack, weight in zip(profile["samples"], profile["weights"], strict=True):
+                yield profile["name"], tuple(frames[index]["name"] for index in stack), weight
+
+    def test_the_schema_refuses_what_is_wrong(self) -> None:
+        document = self.document(orders_profile())
+        document["profiles"][0]["unit"] = "fortnights"
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, SCHEMA)
+
+    def test_one_profile_per_task_group_and_thread(self) -> None:
+        document = self.document(orders_profile())
+        found = list(self.stacks(document))
+        assert list(dict.fromkeys(name for name, _, _ in found)) == [
+            "GET /orders/{} (MainThread)",
+            "GET /report (MainThread)",
+            "ThreadPoolExecutor-0_0",
+            "MainThread",
+        ]
+        assert (
+            "GET /report (MainThread)",
+            ("report", "AsyncSession.run_sync", "greenlet_spawn", "total"),
+            800 * MS,
+        ) in found
+        assert ("GET /orders/{} (MainThread)", ("get_order", "sleep", "[await]"), 50 * MS) in found
+        assert ("MainThread", ("[idle]",), 400 * MS) in found
+        assert document["activeProfileIndex"] == 0
+        assert document["name"] == "orders.py --requests 15"
+        assert document["exporter"] == "greenprof 0.1.0"
+        assert {"name": "get_order", "file": "/srv/orders/api.py", "line": 40} in document[
+            "shared"
+        ]["frames"]
+
+    def test_by_cpu_time(self) -> None:
+        document = self.document(orders_profile(), "cpu")
+        assert [profile["endValue"] for profile in document["profiles"]] == [
+            50 * MS,
+            800 * MS,
+            40 * MS,
+        ]
+        assert document["activeProfileIndex"] == 1
+
+    def test_a_group_on_two_threads_is_two_profiles(self) -> None:
+        builder = ProfileBuilder()
+        group, stack = builder.group("work", "asyncio"), builder.stack([Frame("f", "f.py", 1)])
+        for thread in ("one", "two"):
+            builder.add(group, builder.thread(thread), stack, State.ON_CPU, 1, 7, 7)
+        document = self.document(builder.build(ProfileInfo()))
+        assert list(self.stacks(document)) == [("work (one)", ("f",), 7), ("work (two)", ("f",), 7)]
+
+    def test_an_empty_profile_is_valid(self) -> None:
+        assert self.document(Profile())["profiles"] == []
+
+    @given(profiles())
+    def test_any_profile_is_valid(self, profile: Profile) -> None:
+        document = self.document(profile)
+        expected = sum(stack.weight_ns for stack in analysis.weighted_stacks(profile))
+        assert sum(weight for _, _, weight in self.stacks(document)) == expected
+        frames = [json.dumps(frame) for frame in document["shared"]["frames"]]
+        assert len(frames) == len(set(frames))
+        assert all(frame["name"].isprintable() for frame in document["shared"]["frames"])
+
+
+def test_gprof_is_what_loads() -> None:
+    data = find_exporter("gprof").render(orders_profile())
+    assert isinstance(data, bytes)
+    assert Profile.from_bytes(data) == orders_profile()
+
+
+def test_a_saved_profile_opens_without_what_it_was_recorded_with() -> None:
+    """No greenlet, no event loop, no OpenTelemetry SDK: they may not be installed there."""
+    program = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("greenlet", "asyncio") or name.startswith("opentelemetry.sdk"):
+            raise ImportError(f"{name} is not on this machine")
+sys.meta_path.insert(0, Refused())
+from greenprof import analysis, exporters, profile
+opened = profile.Profile.from_bytes(sys.stdin.buffer.read())
+for exporter in exporters.exporters():
+    assert exporter.render(opened)
+print(analysis.totals(opened).samples)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=orders_profile().to_bytes(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.decode() == ""
+    assert done.stdout.split() == [b"290"]
