@@ -1,8 +1,80 @@
-"""Profiles programs whose stack is split between greenlets."""
+"""Profiles programs whose stack is split between greenlets.
+
+>>> with greenprof.profile() as p:
+...     work()
+>>> p.profile.save("work.gprof")
+
+>>> greenprof.print_stack()  # the whole stack, from wherever this is called
+"""
 
 from __future__ import annotations
 
-from greenprof._version import __version__
-from greenprof.capture import capture_stack, format_stack, print_stack, capture_all, dump, dump_on_signal, Stack
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+from greenprof._version import __version__
+
+if TYPE_CHECKING:
+    from greenprof.bridges import Bridge, Part, Role, register_bridge
+    from greenprof.capture import (
+        Stack,
+        capture_all,
+        capture_stack,
+        dump,
+        dump_on_signal,
+        format_stack,
+        print_stack,
+    )
+    from greenprof.errors import GreenprofError
+    from greenprof.profile import Profile
+    from greenprof.profiler import Profiler, profile
+
+__all__ = [
+    "Bridge",
+    "GreenprofError",
+    "Part",
+    "Profile",
+    "Profiler",
+    "Role",
+    "Stack",
+    "__version__",
+    "capture_all",
+    "capture_stack",
+    "dump",
+    "dump_on_signal",
+    "format_stack",
+    "print_stack",
+    "profile",
+    "register_bridge",
+]
+
+# Loaded when first used: a saved profile opens without greenlet, and `greenprof --version` is
+# quick.
+_HOMES = {
+    "bridges": ("Bridge", "Part", "Role", "register_bridge"),
+    "capture": (
+        "Stack",
+        "capture_all",
+        "capture_stack",
+        "dump",
+        "dump_on_signal",
+        "format_stack",
+        "print_stack",
+    ),
+    "errors": ("GreenprofError",),
+    "profile": ("Profile",),
+    "profiler": ("Profiler", "profile"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,177 @@
+"""One look at a running thread: its unified stack, and the task that it belongs to."""
+
+from __future__ import annotations
+
+import time
+from types import FrameType
+from typing import Any
+
+from greenlet import greenlet
+
+from greenprof import idle, labels, loops, stacks, switches
+from greenprof.profile import State
+from greenprof.samplers.recorder import Recorder
+from greenprof.samplers.watch import Tasks, Watch
+
+#: How deep below the thread's root the function is looked for that runs an event loop.
+_LOOP_DEPTH = 40
+
+
+class ThreadClock:
+    """One thread's clocks as of its last sample."""
+
+    __slots__ = ("_clock", "cpu_ns", "ident", "resumed_ns", "unattributed_ns", "wall_ns")
+
+    def __init__(self, ident: int, now_ns: int) -> None:
+        self.ident = ident
+        self.wall_ns = now_ns
+        self.resumed_ns = now_ns
+        self.unattributed_ns = 0
+        self.cpu_ns = 0
+        self._clock: int | None = None
+        try:
+            # Asked once, while the thread is known to live: a dead one's identity is no clock.
+            self._clock = time.pthread_getcpuclockid(ident)
+        except (AttributeError, OSError):  # macOS has no such clocks
+            pass
+        self.cpu_ns = self.read_cpu()
+
+    def read_cpu(self) -> int:
+        """The CPU time that the thread has used; what it was last if it has ended."""
+        try:
+            return self.cpu_ns if self._clock is None else time.clock_gettime_ns(self._clock)
+        except OSError:
+            return self.cpu_ns
+
+
+class Observation:
+    """What a thread was seen doing. Holds frames: not to be kept."""
+
+    __slots__ = ("group", "ident", "in_task", "node", "raw", "thread")
+
+    def __init__(
+        self, raw: stacks.RawStack, ident: int, group: int, thread: int, node: int, in_task: bool
+    ) -> None:
+        self.raw = raw
+        self.ident = ident
+        self.group = group
+        self.thread = thread
+        self.node = node
+        self.in_task = in_task
+
+    def idle(self) -> bool:
+        """Whether the thread has nothing to do, given that it uses no CPU."""
+        return not self.in_task and idle.waits_for_work(self.raw.frames)
+
+
+class Observer:
+    """Looks at running threads, and knows which loop runs in which."""
+
+    def __init__(self, recorder: Recorder, period_ns: int, main_ident: int) -> None:
+        self.recorder = recorder
+        self.tasks = Tasks(recorder)
+        self.watch = Watch(recorder, self.tasks, period_ns, self)
+        self._main_ident = main_ident
+        self._finder = loops.LoopFinder()
+        self._loop_threads: dict[int, int] = {}
+        self._threads: dict[int, tuple[int, int]] = {}  # ident -> index, group
+
+    def observe(
+        self, ident: int, frame: FrameType, current: greenlet | None, accounted: set[int]
+    ) -> Observation:
+        """Look at a thread that runs `frame` in the greenlet `current`.
+
+        Whoever turns out to run, or to be run for, is added to `accounted`.
+        """
+        followed = switches.of_thread(ident)
+        loop = self._finder.find(ident, stacks.walk(frame))
+        if loop is not None:
+            self._loop_threads[id(loop)] = ident
+        task = loops.current_task(loop)
+        raw, is_tasks = stacks.running(frame, current, followed, task)
+        in_task = True
+        if raw.owner is not None:
+            group = self.thread_group(ident)
+            accounted.add(id(raw.owner))
+            accounted.add(id(task))
+        elif is_tasks:
+            group = self.tasks.meet(task, raw).group
+            accounted.add(id(task))
+        elif current is not None and self.watch.below_hub(current):
+            group = self.tasks.meet(current, raw).group
+        else:
+            in_task = False
+            group = self.thread_group(ident)
+            if self._runs_loop(raw, current, loop):
+                group = self.recorder.group("event loop", "thread")
+        if current is not None:
+            accounted.add(id(current))
+        node = self.recorder.node(raw)
+        return Observation(raw, ident, group, self.thread_index(ident), node, in_task)
+
+    def _runs_loop(self, raw: stacks.RawStack, current: greenlet | None, loop: Any) -> bool:
+        if raw.frames and stacks.is_hub(raw.frames):
+            if current is not None:
+                self.watch.add_hub(current)
+            return True
+        if loop is None:
+            return False
+        for frame in raw.frames[:_LOOP_DEPTH]:
+            code = frame.f_code
+            if code.co_name in ("run_forever", "run_until_complete", "run") and (
+                "asyncio" in code.co_filename or "uvloop" in code.co_filename
+            ):
+                return True
+        return bool(raw.frames) and idle.called_name(raw.frames[-1]).startswith("run_")
+
+    def suspended_main(
+        self, ident: int, current: greenlet | None, elapsed_ns: int, accounted: set[int]
+    ) -> None:
+        """Account for a thread's own sync code while a hub, or a loop below it, runs.
+
+        It is the thread's main greenlet, above a hub: a task of its own that waits.
+        """
+        if current is None or current.parent is None:
+            return
+        below_hub = False
+        ancestor = current
+        while ancestor.parent is not None:
+            below_hub = below_hub or self.watch.is_hub(ancestor)
+            ancestor = ancestor.parent
+        if not below_hub or id(ancestor) in accounted or ancestor.gr_frame is None:
+            return
+        accounted.add(id(ancestor))
+        raw = stacks.suspended_greenlet(ancestor, switches.of_thread(ident))
+        node = self.recorder.node(raw)
+        group, thread = self.thread_group(ident), self.thread_index(ident)
+        self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0)
+
+    def loops(self) -> list[Any]:
+        """The loops that were found so far."""
+        return self._finder.loops()
+
+    def forget_threads(self, alive: set[int]) -> None:
+        """Drop what is remembered of threads that ended: their identities are used again."""
+        for ident in [ident for ident in self._threads if ident not in alive]:
+            del self._threads[ident]
+
+    def thread_of_loop(self, loop: Any) -> int:
+        """The identity of the thread that runs a loop; the main thread's until it was seen."""
+        return self._loop_threads.get(id(loop), self._main_ident)
+
+    def thread_index(self, ident: int) -> int:
+        """The recorder's id of a thread."""
+        return self._thread(ident)[0]
+
+    def thread_group(self, ident: int) -> int:
+        """The group of a thread's own sync code."""
+        return self._thread(ident)[1]
+
+    def _thread(self, ident: int) -> tuple[int, int]:
+        found = self._threads.get(ident)
+        if found is None:
+            name = "MainThread" if ident == self._main_ident else labels.thread_name(ident)
+            group = self.recorder.group(labels.fold_numbers(name), "thread")
+            self.recorder.count_task(group)
+            found = self._threads[ident] = self.recorder.thread(name), group
+        return found

@@ -1,0 +1,179 @@
+"""Where samples go while the program runs: every stack once, numbers added up.
+
+A stack's frames go into a prefix tree, keyed by code object and bytecode offset; names and lines
+are found when a profile is made. Most samples are of a stack that was seen before, which one
+hash of its frames tells.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from types import CodeType
+
+from greenprof.frames import FrameTable, position_of
+from greenprof.profile import (
+    DEFAULT_MAX_NODES,
+    OVERFLOW_NAME,
+    Frame,
+    FrameKind,
+    FrameOrigin,
+    ProfileBuilder,
+    State,
+)
+from greenprof.stacks import RawStack
+
+#: Whole stacks remembered by their hash; the tree stays when these are forgotten.
+MAX_REMEMBERED = 50_000
+MAX_GROUPS = 2_000
+
+_code_of = attrgetter("f_code")
+_lasti_of = attrgetter("f_lasti")
+
+
+class Recorder:
+    """Adds up samples. One writer at a time; `fill` may run while it writes.
+
+    Memory is bounded by `max_nodes` in the tree of stacks and by as many samples. Of a stack that
+    goes over, the part that is stored already is kept, with a marker below it.
+    """
+
+    def __init__(self, max_nodes: int = DEFAULT_MAX_NODES) -> None:
+        self._max_nodes = max_nodes
+        # (parent, id(code) or id(text), offset * 8 + boundary * 4 + kind) -> node
+        self._children: dict[tuple[int, int, int], int] = {}
+        # Keeps the code objects alive, so that their ids stay taken.
+        self._nodes: list[tuple[int, CodeType | str, int]] = []
+        self._stored = 0
+        self._remembered: dict[int, int] = {}
+        # (group, thread, node, state) -> [count, wall_ns, cpu_ns]
+        self._samples: dict[tuple[int, int, int, State], list[int]] = {}
+        self._groups: dict[tuple[str, str], int] = {}
+        self._tasks: list[int] = []
+        self._threads: dict[str, int] = {}
+
+    def group(self, name: str, kind: str) -> int:
+        """The id of a task group."""
+        found = self._groups.get((name, kind))
+        if found is not None:
+            return found
+        if len(self._groups) >= MAX_GROUPS:
+            name = "[other]"
+        found = self._groups.setdefault((name, kind), len(self._groups))
+        if found == len(self._tasks):
+            self._tasks.append(0)
+        return found
+
+    def count_task(self, group: int, number: int = 1) -> None:
+        """Say that a task of this group was seen for the first time (-1: it was another's)."""
+        self._tasks[group] += number
+
+    def thread(self, name: str) -> int:
+        """The id of a thread's name."""
+        if name not in self._threads and len(self._threads) >= MAX_GROUPS:
+            name = "[other]"
+        return self._threads.setdefault(name, len(self._threads))
+
+    def node(self, raw: RawStack) -> int:
+        """The id of a stack."""
+        frames = raw.frames
+        codes = list(map(_code_of, frames))
+        try:
+            offsets = list(map(_lasti_of, frames))
+        except AttributeError:  # lines that a library kept have no bytecode offset
+            offsets = [position_of(frame)[1] for frame in frames]
+        key = hash(
+            (
+                tuple(map(id, codes)),
+                tuple(offsets),
+                tuple(raw.segments),
+                tuple(sorted(raw.edges)),
+                raw.leaf,
+            )
+        )
+        found = self._remembered.get(key)
+        if found is not None:
+            return found
+        node = -1
+        for code, offset, (kind, crosses) in zip(codes, offsets, raw.kinds(), strict=True):
+            node = self._child(node, code, offset * 8 + crosses * 4 + kind)
+            if node < 0:
+                return ~node
+        if raw.leaf is not None:
+            node = self._child(node, raw.leaf, 0)
+            if node < 0:
+                return ~node
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = node
+        return node
+
+    def _child(self, parent: int, what: CodeType | str, position: int) -> int:
+        """The node below `parent`; the complement of a marker's node if the tree is full."""
+        key = (parent, id(what), position)
+        found = self._children.get(key)
+        if found is not None:
+            return found
+        if self._stored >= self._max_nodes:
+            key = (parent, id(OVERFLOW_NAME), 0)
+            found = self._children.get(key)
+            if found is None:
+                found = self._append(key, parent, OVERFLOW_NAME, 0)
+            return ~found
+        self._stored += 1
+        return self._append(key, parent, what, position)
+
+    def _append(
+        self, key: tuple[int, int, int], parent: int, what: CodeType | str, position: int
+    ) -> int:
+        found = self._children[key] = len(self._nodes)
+        self._nodes.append((parent, what, position))
+        return found
+
+    def add(
+        self, group: int, thread: int, node: int, state: State, wall_ns: int, cpu_ns: int
+    ) -> None:
+        """Add one observation."""
+        key = (group, thread, node, state)
+        sample = self._samples.get(key)
+        if sample is None:
+            self._samples[key] = [1, wall_ns, cpu_ns]
+        else:
+            sample[0] += 1
+            sample[1] += wall_ns
+            sample[2] += cpu_ns
+
+    def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
+        """Put everything into a profile; return how many observations went over the cap."""
+        samples = list(self._samples.items())  # one step in C: the writer cannot come between
+        tasks = list(self._tasks)
+        groups = [builder.group(*key) for key in list(self._groups)]
+        threads = [builder.thread(name) for name in list(self._threads)]
+        for group, count in zip(groups, tasks, strict=False):
+            builder.count_tasks(group, count)
+        nodes = [-1]  # at 0: the root, whose id is -1
+        cut: set[int] = set()
+        for index, (parent, what, position) in enumerate(list(self._nodes)):
+            if what is OVERFLOW_NAME:
+                cut.add(index)
+            frame = builder.frame(_frame(table, what, position))
+            nodes.append(builder.node(nodes[parent + 1], frame))
+        over = 0
+        for (group, thread, node, state), (count, wall_ns, cpu_ns) in samples:
+            builder.add(
+                groups[group], threads[thread], nodes[node + 1], state, count, wall_ns, cpu_ns
+            )
+            if node in cut:
+                over += count
+        return over
+
+
+def _frame(table: FrameTable, what: CodeType | str, position: int) -> Frame:
+    if isinstance(what, str):
+        if what is OVERFLOW_NAME:
+            return Frame(what, "", origin=FrameOrigin.LIBRARY)
+        return Frame(f"<{what}>", "", kind=FrameKind.AWAITED, origin=FrameOrigin.STDLIB)
+    offset, marks = position >> 3, position & 7
+    kind, crosses = marks & 3, bool(marks & 4)
+    if offset < -1:
+        return table.at_line(what, -offset - 1, kind, crosses)
+    return table.frame(what, offset, kind, crosses)

@@ -1,0 +1,294 @@
+"""Suspended tasks and greenlets: a bounded part of them is looked at, and stands for all.
+
+Everybody gets a turn in a shuffled order. With `n` known and `k` looked at in a tick, each look
+weighs `n / k` times the time since the last tick, so the weights add up to the time that all of
+them lived. `k` follows from what looks have cost lately, not from what is looked at, which would
+favour what is cheap.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import Any, Protocol
+from weakref import WeakSet, ref
+
+from greenlet import greenlet
+
+from greenprof import awaitables, labels, loops, stacks, switches
+from greenprof.profile import State
+from greenprof.samplers.recorder import Recorder
+from greenprof.switches import Switches
+
+#: The part of a tick's period that looks may take.
+BUDGET = 0.015
+MIN_LOOKS = 2
+MAX_LOOKS = 64
+#: A stack that was rebuilt longer ago than this is rebuilt: its callers may have changed.
+MAX_AGE_NS = 5_000_000_000
+#: A copy of the registry of tasks costs time in proportion to their number; it may cost this part
+#: of all time, and is made at least as often as the second figure where the number is unchanged.
+REFRESH_BUDGET = 0.002
+REFRESH_NS = 500_000_000
+#: A task that serves a request may not know its route yet when it is first seen.
+LABEL_LOOKS = 3
+
+
+class Known:
+    """What is remembered of one task: its group, and its stack while it does not run."""
+
+    __slots__ = ("deadline", "group", "looks", "node", "owner", "rebuilt_ns", "reference", "waiter")
+
+    def __init__(self, reference: Any, group: int) -> None:
+        self.reference = reference
+        self.group = group
+        self.looks = 0
+        self.waiter: Any = None
+        self.node = -1
+        self.owner: Any = None
+        self.deadline: float | None = None
+        self.rebuilt_ns = 0
+
+
+class Tasks:
+    """The tasks and greenlets that were seen, and their groups."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._known: dict[int, Known] = {}
+        self._prune_at = 4096
+
+    def find(self, task: Any) -> Known | None:
+        """What is remembered of a task, None if it is new."""
+        found = self._known.get(id(task))
+        return found if found is not None and found.reference() is task else None
+
+    def meet(self, task: Any, raw: stacks.RawStack) -> Known:
+        """Remember a task, and find its group by what its stack says."""
+        known = self.find(task)
+        if known is not None and known.looks >= LABEL_LOOKS and awaitables.is_task(task):
+            return known
+        group = self._recorder.group(*labels.label_of(task, raw, 0))
+        if known is None:
+            known = self._known[id(task)] = Known(ref(task), group)
+            self._recorder.count_task(group)
+            if len(self._known) > self._prune_at:
+                self._prune()
+        elif known.group != group:
+            # A task that has found its route was one all along; a greenlet that serves one
+            # request after another is one in each.
+            if awaitables.is_task(task):
+                self._recorder.count_task(known.group, -1)
+            self._recorder.count_task(group)
+            known.group = group
+        known.looks += 1
+        return known
+
+    def _prune(self) -> None:
+        for key, known in list(self._known.items()):
+            if known.reference() is None:
+                self._known.pop(key, None)
+        self._prune_at = max(4096, 2 * len(self._known))
+
+
+class Rotation:
+    """References in a shuffled order, of which each gets its turn."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(0x6772)  # noqa: S311  # the program's own generator stays untouched
+        self._references: list[Any] = []
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+    def refill(self, references: list[Any]) -> None:
+        """Replace the references, and begin anew."""
+        self._random.shuffle(references)
+        self._references = references
+        self._next = 0
+
+    def take(self, count: int) -> list[Any]:
+        """The next ones in turn, at most as many as there are."""
+        size = len(self._references)
+        if count >= size:
+            return self._references
+        start = self._next
+        taken = self._references[start : start + count]
+        if len(taken) < count:
+            taken += self._references[: count - len(taken)]
+        self._next = (start + count) % size
+        return taken
+
+
+class Host(Protocol):
+    """What a watch asks of the sampler that owns it."""
+
+    def thread_of_loop(self, loop: Any) -> int:
+        """The identity of the thread that runs a loop."""
+
+    def thread_index(self, ident: int) -> int:
+        """The recorder's id of a thread."""
+
+    def thread_group(self, ident: int) -> int:
+        """The group of a thread's own sync code."""
+
+
+class Watch:
+    """Looks at suspended tasks and greenlets, once a tick."""
+
+    def __init__(self, recorder: Recorder, tasks: Tasks, period_ns: int, host: Host) -> None:
+        self._recorder = recorder
+        self._tasks = tasks
+        self._host = host
+        self._budget_ns = period_ns * BUDGET
+        self._task_refs = Rotation()
+        self._greenlet_refs = Rotation()
+        self._refreshed_ns = 0
+        self._refresh_cost_ns = 0
+        self._counts = (-1, -1)
+        self._look_ns = 15_000.0
+        self._hubs: WeakSet[greenlet] = WeakSet()
+        self.last_ns = time.monotonic_ns()
+
+    def tick(self, now_ns: int, loops_seen: list[Any], accounted: set[int]) -> None:
+        """Look at a part of whoever is suspended.
+
+        `accounted` are the ids of the tasks and greenlets whose time since the last tick was
+        recorded already: those that run, and those that somebody runs for.
+        """
+        elapsed = now_ns - self.last_ns
+        self.last_ns = now_ns
+        if elapsed <= 0:
+            return
+        self._refresh(now_ns, loops_seen)
+        known = len(self._task_refs) + len(self._greenlet_refs)
+        if not known:
+            return
+        began = time.monotonic_ns()
+        share = max(MIN_LOOKS, min(MAX_LOOKS, int(self._budget_ns / self._look_ns))) / known
+        looked = 0
+        for rotation, look in (
+            (self._task_refs, self._look_at_task),
+            (self._greenlet_refs, self._look_at_greenlet),
+        ):
+            if not len(rotation):
+                continue
+            taken = rotation.take(max(1, round(share * len(rotation))))
+            weight = elapsed * len(rotation) // len(taken)
+            for reference, state in taken:
+                found = reference()
+                if found is not None and id(found) not in accounted:
+                    look(found, state, weight, now_ns, accounted)
+            looked += len(taken)
+        cost = (time.monotonic_ns() - began) / looked
+        # Slow to forget: one cold look in a tick must not make the next ticks look at nothing.
+        self._look_ns += (min(cost, 1e6) - self._look_ns) * 0.05
+
+    def _refresh(self, now_ns: int, loops_seen: list[Any]) -> None:
+        followed = switches.all_threads()
+        counts = (loops.task_count(), sum(len(state.born) for state in followed))
+        age = now_ns - self._refreshed_ns
+        if counts == self._counts and age < REFRESH_NS and sys.version_info < (3, 14):
+            return
+        if age * REFRESH_BUDGET < self._refresh_cost_ns:
+            return
+        began = time.monotonic_ns()
+        self._counts = counts
+        self._refreshed_ns = now_ns
+        self._task_refs.refill([(found, None) for found in loops.task_refs(loops_seen)])
+        self._greenlet_refs.refill(
+            [
+                (reference, state)
+                for state in followed
+                for reference in list(state.born.values())
+                if (found := reference()) is not None and self.below_hub(found)
+            ]
+        )
+        self._refresh_cost_ns = time.monotonic_ns() - began
+
+    def below_hub(self, found: greenlet) -> bool:
+        """Whether a greenlet is a task of its own: its parent is a hub."""
+        parent = found.parent
+        if parent is None or found.dead:
+            return False
+        return self.is_hub(parent)
+
+    def is_hub(self, found: greenlet) -> bool:
+        """Whether a greenlet, which does not run just now, is a hub."""
+        if found in self._hubs:
+            return True
+        frames = stacks.walk(found.gr_frame)
+        if not frames or not stacks.is_hub(frames):
+            return False
+        self._hubs.add(found)
+        return True
+
+    def add_hub(self, hub: greenlet) -> None:
+        """Say that a greenlet was seen running as a hub."""
+        self._hubs.add(hub)
+
+    def _look_at_task(
+        self, task: Any, _: Switches | None, weight: int, now_ns: int, accounted: set[int]
+    ) -> None:
+        loop = task.get_loop()
+        if task.done() or loops.current_task(loop) is task:
+            return
+        ident = self._host.thread_of_loop(loop)
+        waiter = awaitables.waiter_of(task)
+        known = self._tasks.find(task)
+        if known is None or not _still_there(known, waiter, now_ns):
+            raw = stacks.suspended(task, switches.of_thread(ident))
+            known = self._tasks.meet(task, raw)
+            known.node = self._recorder.node(raw)
+            known.owner = _weakly(raw.owner)
+            known.deadline = raw.deadline
+            known.waiter = _weakly(waiter)
+            known.rebuilt_ns = now_ns
+        group = known.group
+        if known.owner is not None:
+            owner = known.owner()
+            if owner is None or id(owner) in accounted:
+                return  # the sync code that this task serves is looked at itself
+            group = self._host.thread_group(ident)
+        thread = self._host.thread_index(ident)
+        overdue = 0
+        if waiter is None or waiter.done():
+            overdue = weight
+        elif known.deadline is not None:
+            overdue = min(weight, int((loop.time() - known.deadline) * 1e9))
+        if overdue > 0:
+            self._recorder.add(group, thread, known.node, State.READY, overdue, 0)
+            weight -= overdue
+        if weight > 0:
+            self._recorder.add(group, thread, known.node, State.AWAITING, weight, 0)
+
+    def _look_at_greenlet(
+        self, found: greenlet, state: Switches, weight: int, _: int, accounted: set[int]
+    ) -> None:
+        if found.gr_frame is None or found in self._hubs:
+            return
+        raw = stacks.suspended_greenlet(found, state)
+        group = self._tasks.meet(found, raw).group
+        thread = self._host.thread_index(state.ident)
+        self._recorder.add(group, thread, self._recorder.node(raw), State.AWAITING, weight, 0)
+
+
+def _still_there(known: Known, waiter: Any, now_ns: int) -> bool:
+    # A task that ran in between waits for another future now. A task without one is about to run.
+    return (
+        waiter is not None
+        and known.waiter is not None
+        and known.waiter() is waiter
+        and now_ns - known.rebuilt_ns < MAX_AGE_NS
+    )
+
+
+def _weakly(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return ref(value)
+    except TypeError:  # somebody's own future without weak references: looked at anew each time
+        return None
