@@ -26,3 +26,4 @@ allocate_lock = _thread.allocate_lock
 get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id
 start_new_thread = _thread.start_new_thread
+thread_local = _thread._local

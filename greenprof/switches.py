@@ -18,18 +18,19 @@ then removes the tracer and raises in the target, just where the program would h
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 from collections.abc import Callable
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 from greenlet import getcurrent, gettrace, greenlet, settrace
 
-from greenprof._native import allocate_lock, get_ident
+from greenprof._native import allocate_lock, get_ident, thread_local
 
 Tracer = Callable[[str, Any], Any]
 
@@ -43,13 +44,21 @@ MAX_REINSTALLS = 8
 PRUNE_AT = 1024
 
 
+class _Layer(NamedTuple):
+    """One callback of ours, the tracer that it found, and how to read what it saw."""
+
+    callback: Tracer
+    previous: Tracer | None
+    read: Callable[[], tuple[int, ref[greenlet] | None]]
+
+
 class Switches:
     """What the tracer saw in one thread.
 
     `waiting` maps ``id(bridge frame)`` to a weak reference to the greenlet that the frame awaits
-    for; `born` maps ``id(greenlet)`` to a weak reference to each greenlet that started running
-    while the thread was followed. Neither keeps a greenlet or a frame alive; an entry whose
-    frame is gone is harmless, because frames are looked up by those found on a live stack.
+    for; `born` maps ``id(greenlet)`` to a weak reference to each greenlet that was alive or began
+    while the thread was followed. Neither keeps a greenlet or a frame alive; `awaited_by` tells
+    an entry whose frame is gone from one that holds.
     """
 
     def __init__(self, ident: int) -> None:
@@ -58,84 +67,99 @@ class Switches:
         self.born: dict[int, ref[greenlet]] = {}
         self.displaced = 0
         self.given_up = False
+        # The other way about, id(greenlet) to id(bridge frame): ids are used again, and only
+        # a greenlet's latest frame awaits for it.
+        self._awaited_in: dict[int, int] = {}
         self._prune_at = PRUNE_AT
-        self._tracer: Tracer | None = None
-        self._ours: list[tuple[Tracer, Tracer | None]] = []
-        self._read: Callable[[], tuple[int, ref[greenlet] | None]] = lambda: (0, None)
+        self._active: _Layer | None = None
+        self._layers: list[_Layer] = []
+        self._interrupted = False
         self._earlier = 0
 
     def position(self) -> tuple[int, ref[greenlet] | None]:
-        """The number of switches so far, and the greenlet that runs (None: not known yet).
+        """The number of switches so far, and the greenlet that runs (None: not known).
 
         Two equal counts around a look from another thread mean that no switch came between.
         """
-        count, current = self._read()
+        layer = self._active
+        if layer is None:
+            return self._earlier, None
+        count, current = layer.read()
         return self._earlier + count, current
+
+    def count_from(self, number: int) -> None:
+        """Begin the count of switches at `number`."""
+        self._earlier += number
 
     def install(self) -> None:
         """Take this thread's slot, in front of whatever tracer is there."""
-        previous = gettrace()
-        self._earlier, _ = self.position()
-        tracer, self._read = self._make_tracer(previous)
-        self._tracer = tracer
-        self._ours.append((tracer, previous))
-        settrace(tracer)
+        previous: Any = gettrace()
+        layer = self._make_layer(previous)
+        self._layers.append(layer)
+        self._activate(layer)
+        settrace(layer.callback)
+
+    def _activate(self, layer: _Layer | None) -> None:
+        total, _ = self.position()
+        self._earlier = total - (0 if layer is None else layer.read()[0])
+        self._active = layer
 
     def uninstall(self) -> None:
-        """Stop recording; give the slot back if it is still ours."""
-        self._earlier, _ = self.position()
-        self._read = lambda: (0, None)
-        self._tracer = None
-        current = gettrace()
-        for tracer, previous in self._ours:
-            if current is tracer:
-                settrace(previous)
+        """Stop recording; give the slot back if it is still ours. In this thread only."""
+        self.stop()
+        slot = gettrace()
+        for layer in self._layers:
+            if slot is layer.callback:
+                settrace(layer.previous)
                 break
-        self._ours.clear()
-        self.waiting.clear()
-        self.born.clear()
+        self._layers.clear()
+
+    def stop(self) -> None:
+        """Stop recording; the callback stays, and does nothing but call the one it found."""
+        self._activate(None)
+        for table in (self.waiting, self.born, self._awaited_in):
+            table.clear()
 
     def check(self) -> bool:
-        """Whether the slot is ours; take it again if somebody displaced us. This thread only.
+        """Whether switches reach us; take the slot again if somebody displaced us.
 
-        A tracer that calls the one it found (gevent's monitor does) still reaches us from
-        behind; it is displaced in turn all the same, since whether it does cannot be told from
-        here, and our older callback then only passes the call on.
+        In this thread only. A tracer that calls the one it found (gevent's monitor does) still
+        reaches us from behind; it is displaced in turn all the same, since whether it does
+        cannot be told from here, and our older callback then only passes the call on.
         """
-        tracer = self._tracer
-        if tracer is None:
+        active = self._active
+        if active is None:
             return False
-        current = gettrace()
-        if current is tracer:
+        if len(self.waiting) > self._prune_at:
+            self.prune()
+        slot = gettrace()
+        if slot is active.callback:
             return True
-        for older, _ in self._ours:
-            if current is older:  # whoever came after gave the slot back to it
-                self._earlier, _ = self.position()
-                self._ours = self._ours[: [ours for ours, _ in self._ours].index(older)]
-                settrace(self._ours_previous(older))
-                self.install()
+        for at, layer in enumerate(self._layers):
+            if slot is layer.callback:  # whoever came after it gave the slot back to it
+                del self._layers[at + 1 :]
+                self._activate(layer)
                 return True
-        if self.given_up:
+        if slot is None:
+            if self._interrupted:
+                self._interrupted = False
+                settrace(active.callback)
+                return True
+            self._layers.clear()
+        elif self.given_up or self.displaced >= MAX_REINSTALLS:
+            self.given_up = True
             return False
-        if current is not None:  # None: an exception passed through us, nobody displaced us
-            self.displaced += 1
-            if self.displaced > MAX_REINSTALLS:
-                self.given_up = True
-                return False
+        self.displaced += 1
         self.install()
         return True
 
-    def _ours_previous(self, tracer: Tracer) -> Tracer | None:
-        return next((previous for ours, previous in self._ours if ours is tracer), None)
-
-    def _make_tracer(
-        self, previous: Tracer | None
-    ) -> tuple[Tracer, Callable[[], tuple[int, ref[greenlet] | None]]]:
+    def _make_layer(self, previous: Tracer | None) -> _Layer:
         # Closure cells rather than attributes: the callback costs a switch's own time again, and
         # each attribute on the way would add a tenth of that.
         count = 0
         current: ref[greenlet] | None = ref(getcurrent())
         waiting = self.waiting
+        awaited_in = self._awaited_in
         born = self.born
         getframe = sys._getframe
         state = self
@@ -144,35 +168,47 @@ class Switches:
             nonlocal count, current
             if previous is not None:
                 previous(event, args)
-            if state._tracer is not trace or (event != "switch" and event != "throw"):
+            if state._active is not layer or (event != "switch" and event != "throw"):
                 return
-            origin, target = args
-            count += 1
-            current = ref(target)
             try:
-                frame = getframe(1)
-            except ValueError as error:
-                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-                    raise  # a signal handler of the program's raised it, not getframe
-                born[id(target)] = current
-                if len(born) > state._prune_at:
-                    state.prune()
-                return
-            if frame.f_code.co_flags & CO_AWAITS:
-                if origin.dead:
-                    waiting.pop(id(frame), None)
-                else:
+                origin, target = args
+                # In this order: whoever sees the new count sees the new greenlet.
+                current = ref(target)
+                count += 1
+                try:
+                    frame = getframe(1)
+                except ValueError as error:
+                    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                        raise  # a signal handler of the program's raised it, not getframe
+                    born[id(target)] = current
+                    if len(born) > state._prune_at:
+                        state.prune()
+                    return
+                if frame.f_code.co_flags & CO_AWAITS and not origin.dead:
                     waiting[id(frame)] = ref(origin)
+                    awaited_in[id(origin)] = id(frame)
+            except BaseException:
+                state._interrupted = True
+                raise
 
-        return trace, lambda: (count, current)
+        layer = _Layer(trace, previous, lambda: (count, current))
+        return layer
 
     def prune(self) -> None:
-        """Drop what died. In place: the callback holds both tables."""
-        for table in (self.waiting, self.born):
-            for key, greenlet_ref in list(table.items()):
-                found = greenlet_ref()
-                if found is None or found.dead:
-                    table.pop(key, None)
+        """Drop what is gone. In place: the callback holds the tables."""
+        for key, found in list(self.born.items()):
+            if (born := found()) is None or born.dead:
+                self.born.pop(key, None)
+        alive = set()
+        for key, found in list(self.waiting.items()):
+            waiter = found()
+            if waiter is None or waiter.dead or self._awaited_in.get(id(waiter)) != key:
+                self.waiting.pop(key, None)
+            else:
+                alive.add(id(waiter))
+        for key in list(self._awaited_in):
+            if key not in alive:
+                self._awaited_in.pop(key, None)
         self._prune_at = max(PRUNE_AT, 2 * len(self.born), 2 * len(self.waiting))
 
     def awaited_by(self, frame: FrameType) -> greenlet | None:
@@ -181,10 +217,40 @@ class Switches:
         if found is None:
             return None
         waiter = found()
-        return None if waiter is None or waiter.dead else waiter
+        if waiter is None or waiter.dead or self._awaited_in.get(id(waiter)) != id(frame):
+            return None
+        return waiter
+
+    def seed(self) -> None:
+        """Note the greenlets of this thread that began before it was followed.
+
+        Looks at every object there is, so only where greenlets serve as threads: a bridge's are
+        found through the tasks that they belong to.
+        """
+        if "gevent.greenlet" not in sys.modules and "eventlet.greenthread" not in sys.modules:
+            return
+        main = _main_of(getcurrent())
+        for found in all_greenlets():
+            if found and found is not main and _main_of(found) is main:
+                self.born[id(found)] = ref(found)
+
+
+def all_greenlets() -> list[greenlet]:
+    """Every greenlet that the garbage collector knows, of all threads; slow (all objects)."""
+    # Not isinstance: it would run the properties of proxies that say they are of another class.
+    return [found for found in gc.get_objects() if issubclass(type(found), greenlet)]
+
+
+def _main_of(start: greenlet) -> greenlet:
+    found = start
+    while (parent := found.parent) is not None:
+        found = parent
+    return found
 
 
 _threads: dict[int, Switches] = {}
+_left_behind: dict[int, Switches] = {}
+_here = thread_local()
 _lock = allocate_lock()
 _followers = 0
 _earlier_hook: Any = None
@@ -211,30 +277,31 @@ def unfollow() -> None:
     """
     global _followers, _earlier_hook
     with _lock:
+        if _followers == 0:
+            return
         _followers -= 1
         if _followers:
             return
         if threading.getprofile() is _first_event:
             threading.setprofile(_earlier_hook)
         _earlier_hook = None
-        here = get_ident()
         states = list(_threads.values())
         _threads.clear()
     for state in states:
-        if state.ident == here:
+        if state is getattr(_here, "state", None):
+            _here.state = None
             state.uninstall()
         else:
-            state._tracer = None
+            state.stop()
             _left_behind[state.ident] = state
-
-
-_left_behind: dict[int, Switches] = {}
 
 
 def release_thread() -> None:
     """Give this thread's slot back, where `unfollow` ran in another thread."""
-    state = _left_behind.pop(get_ident(), None)
-    if state is not None:
+    state = getattr(_here, "state", None)
+    if state is not None and _threads.get(state.ident) is not state:
+        _here.state = None
+        _left_behind.pop(state.ident, None)
         state.uninstall()
 
 
@@ -246,11 +313,21 @@ def following() -> bool:
 def adopt_thread() -> Switches:
     """Follow the calling thread, if it is not followed yet."""
     release_thread()
-    ident = get_ident()
-    state = _threads.get(ident)
+    state = getattr(_here, "state", None)
     if state is None:
-        state = _threads[ident] = Switches(ident)
-        state.install()
+        state = _adopt()
+        state.seed()
+    return state
+
+
+def _adopt() -> Switches:
+    # A thread's identity is used again: what stands under it now may be of a thread that ended.
+    state = _here.state = Switches(get_ident())
+    state.install()
+    ended = _threads.get(state.ident)
+    if ended is not None:
+        state.count_from(ended.position()[0])
+    _threads[state.ident] = state
     return state
 
 
@@ -262,9 +339,9 @@ def of_thread(ident: int) -> Switches | None:
 def forget_threads(alive: set[int]) -> int:
     """Drop the threads that ended, and return the number of switches that they made."""
     gone = 0
-    for ident in [ident for ident in _threads if ident not in alive]:
+    for ident in [ident for ident in list(_threads) if ident not in alive]:
         gone += _threads.pop(ident).position()[0]
-    for ident in [ident for ident in _left_behind if ident not in alive]:
+    for ident in [ident for ident in list(_left_behind) if ident not in alive]:
         _left_behind.pop(ident, None)
     return gone
 
@@ -288,28 +365,28 @@ def _first_event(frame: FrameType, event: str, arg: Any) -> None:
     """A new thread's profile hook: take its slot, then leave the hook to whoever had it."""
     earlier = _earlier_hook
     sys.setprofile(earlier)
-    if _followers:
-        adopt_thread()
+    if _followers and getattr(_here, "state", None) is None:
+        state = _adopt()
+        if not _followers:  # somebody stopped in the meantime
+            _threads.pop(state.ident, None)
+            release_thread()
     if earlier is not None:
         earlier(frame, event, arg)
 
 
 def _after_fork_in_child() -> None:
     """A forked child follows nobody: the parent's profiler did not come along."""
-    global _followers, _lock
+    global _followers, _lock, _earlier_hook
     _lock = allocate_lock()
     if not _followers:
         return
     _followers = 0
     if threading.getprofile() is _first_event:
         threading.setprofile(_earlier_hook)
-    here = get_ident()
-    states = list(_threads.values())
+    _earlier_hook = None
     _threads.clear()
     _left_behind.clear()
-    for state in states:
-        if state.ident == here:
-            state.uninstall()
+    release_thread()
 
 
 if hasattr(os, "register_at_fork"):

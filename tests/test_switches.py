@@ -1,0 +1,606 @@
+"""The one owner of greenlet's tracer slot: who it calls, what it gives back, and what it keeps alive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import greenlet
+import pytest
+
+from greenprof import switches
+from greenprof.switches import MAX_REINSTALLS, PRUNE_AT
+from tests.running import run_python
+
+Events = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def followed() -> Iterator[switches.Switches]:
+    """This thread, followed for the length of a test."""
+    switches.follow()
+    try:
+        state = switches.of_thread(threading.get_ident())
+        assert state is not None
+        yield state
+    finally:
+        switches.unfollow()
+
+
+def switch_once() -> None:
+    """Two switches: into a new greenlet, and back when it has ended."""
+    greenlet.greenlet(lambda: None).switch()
+
+
+def collecting(events: Events) -> Any:
+    return lambda event, args: events.append((event, args))
+
+
+def take_back(followed: switches.Switches) -> None:
+    """Stop following, with a tracer of the test's between two of ours, and take that one out too."""
+    switches.unfollow()
+    assert greenlet.gettrace() is not None
+    greenlet.settrace(None)
+    switches.follow()
+
+
+def chaining(previous: Any, events: Events) -> Any:
+    """A tracer that calls the one that it found, as gevent's monitor does."""
+
+    def trace(event: str, args: Any) -> None:
+        events.append((event, args))
+        if previous is not None:
+            previous(event, args)
+
+    return trace
+
+
+def test_follows_the_greenlet_that_runs_and_counts_switches(followed: switches.Switches) -> None:
+    seen = []
+
+    def run() -> None:
+        current = followed.position()[1]
+        seen.append(current is not None and current() is greenlet.getcurrent())
+
+    before = followed.position()[0]
+    greenlet.greenlet(run).switch()
+    count, current = followed.position()
+    assert seen == [True]
+    assert count == before + 2
+    assert current is not None
+    assert current() is greenlet.getcurrent()
+
+
+def test_the_tracer_found_is_called_and_given_back() -> None:
+    events: Events = []
+    earlier = collecting(events)
+    greenlet.settrace(earlier)
+    try:
+        switches.follow()
+        switch_once()
+        switches.unfollow()
+        assert [event for event, _ in events] == ["switch", "switch"]
+        assert greenlet.gettrace() is earlier
+        switch_once()
+        assert len(events) == 4
+    finally:
+        greenlet.settrace(None)
+
+
+def test_the_tracer_found_may_fail_and_only_it_is_lost(followed: switches.Switches) -> None:
+    """What a program's own tracer raises reaches its greenlet, as without us; then we come back alone."""
+    switches.unfollow()
+
+    def failing(event: str, args: Any) -> None:
+        raise ZeroDivisionError
+
+    greenlet.settrace(failing)
+    switches.follow()
+    state = switches.of_thread(threading.get_ident())
+    assert state is not None
+    with pytest.raises(ZeroDivisionError):
+        switch_once()
+    assert greenlet.gettrace() is None
+    assert state.check()
+    before = state.position()[0]
+    switch_once()
+    assert state.position()[0] == before + 2
+
+
+def test_follow_is_counted() -> None:
+    switches.follow()
+    ours = greenlet.gettrace()
+    switches.follow()
+    switches.unfollow()
+    assert greenlet.gettrace() is ours
+    assert switches.following()
+    switches.unfollow()
+    assert greenlet.gettrace() is None
+    assert not switches.following()
+
+
+def test_one_unfollow_too_many_changes_nothing() -> None:
+    switches.unfollow()
+    switches.follow()
+    assert switches.following()
+    switches.unfollow()
+    assert greenlet.gettrace() is None
+
+
+def test_the_slot_is_left_to_whoever_took_it(followed: switches.Switches) -> None:
+    switches.follow()
+    events: Events = []
+    later = collecting(events)
+    greenlet.settrace(later)
+    switches.unfollow()
+    switches.unfollow()
+    try:
+        assert greenlet.gettrace() is later
+    finally:
+        greenlet.settrace(None)
+        switches.follow()
+
+
+def test_displaced_by_a_tracer_that_calls_us_nothing_is_counted_twice(
+    followed: switches.Switches,
+) -> None:
+    events: Events = []
+    greenlet.settrace(chaining(greenlet.gettrace(), events))
+    assert followed.check()
+    before = followed.position()[0]
+    switch_once()
+    assert followed.position()[0] == before + 2
+    assert len(events) == 2
+    assert followed.displaced == 1
+    take_back(followed)
+
+
+def test_displaced_by_a_tracer_that_calls_nobody_we_come_back(followed: switches.Switches) -> None:
+    events: Events = []
+    greenlet.settrace(collecting(events))
+    before = followed.position()[0]
+    switch_once()
+    assert followed.position()[0] == before, "nothing can be seen until the next check"
+    assert followed.check()
+    switch_once()
+    assert followed.position()[0] == before + 2
+    assert len(events) == 4
+    take_back(followed)
+
+
+def test_the_displacer_that_leaves_gives_the_slot_to_our_older_callback() -> None:
+    """gevent's tracer restores whatever it found, without a look at who holds the slot by then."""
+    first: Events = []
+    greenlet.settrace(collecting(first))
+    earlier = greenlet.gettrace()
+    switches.follow()
+    try:
+        state = switches.of_thread(threading.get_ident())
+        assert state is not None
+        found = greenlet.gettrace()
+        events: Events = []
+        greenlet.settrace(chaining(found, events))
+        assert state.check()
+        greenlet.settrace(found)
+        count = state.position()[0]
+        assert state.check()
+        switch_once()
+        assert state.position()[0] == count + 2
+        assert len(first) == 2, "the tracer that we found first is still called"
+        assert greenlet.gettrace() is found
+    finally:
+        switches.unfollow()
+        assert greenlet.gettrace() is earlier
+        greenlet.settrace(None)
+
+
+def test_a_tug_of_war_is_given_up(followed: switches.Switches) -> None:
+    """A tracer that always comes back would else have ever more of ours in front of it."""
+    answers = []
+    for _ in range(MAX_REINSTALLS + 2):
+        greenlet.settrace(chaining(greenlet.gettrace(), []))
+        answers.append(followed.check())
+    assert answers == [True] * MAX_REINSTALLS + [False, False]
+    assert followed.given_up
+    greenlet.settrace(None)
+
+
+def test_a_slot_that_was_emptied_is_taken_again(followed: switches.Switches) -> None:
+    greenlet.settrace(None)
+    assert followed.check()
+    before = followed.position()[0]
+    switch_once()
+    assert followed.position()[0] == before + 2
+
+
+def switch_to_parent() -> Any:
+    parent = greenlet.getcurrent().parent
+    assert parent is not None
+    return parent.switch()
+
+
+class HandlerError(Exception):
+    """What a program's signal handler raises."""
+
+
+def test_what_a_signal_handler_raises_in_the_callback_reaches_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A real signal that comes while the callback runs; the earlier tracer and ours come back."""
+    events: Events = []
+    earlier = collecting(events)
+    greenlet.settrace(earlier)
+    switches.follow()
+    state = switches.of_thread(threading.get_ident())
+    assert state is not None
+    ours = greenlet.gettrace()
+
+    def handler(number: int, frame: Any) -> None:
+        raise HandlerError
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        monkeypatch.setattr(state, "_prune_at", -1)
+        monkeypatch.setattr(state, "prune", lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        with pytest.raises(HandlerError):
+            switch_once()
+        monkeypatch.undo()
+        assert greenlet.gettrace() is None, "greenlet takes out a tracer that raises"
+        assert state.check()
+        assert greenlet.gettrace() is ours
+        events.clear()
+        switch_once()
+        assert len(events) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        switches.unfollow()
+        assert greenlet.gettrace() is earlier
+        greenlet.settrace(None)
+
+
+class Awaitable:
+    """An awaitable that nothing else refers to."""
+
+    def __await__(self) -> Any:
+        return (yield self)
+
+
+def test_nothing_is_kept_alive(followed: switches.Switches) -> None:
+    """Greenlets, the frames of bridges and what they await all go as soon as the program lets go."""
+
+    def sync(awaitable: Any) -> None:
+        parent = greenlet.getcurrent().parent
+        assert parent is not None
+        parent.switch(awaitable)
+
+    async def bridge(awaitable: Any) -> None:
+        child = greenlet.greenlet(sync)
+        references.append(weakref.ref(child))
+        await child.switch(awaitable)
+
+    class Local:
+        pass
+
+    references: list[Any] = []
+    awaitable = Awaitable()
+    references.append(weakref.ref(awaitable))
+    coroutine: Any = bridge(awaitable)
+    assert coroutine.send(None) is awaitable
+    assert len(followed.waiting) == 1
+    assert followed.awaited_by(coroutine.cr_frame) is references[1]()
+    coroutine.close()
+    del awaitable, coroutine
+    # The greenlet was suspended: it is killed by its deallocation, which is a switch as well.
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_a_bridge_frame_of_old_does_not_wait_any_more(followed: switches.Switches) -> None:
+    """Ids are used again: an entry under the id of a frame that is gone must not count."""
+
+    def sync() -> None:
+        while True:
+            switch_to_parent()
+
+    child = greenlet.greenlet(sync)
+
+    async def step() -> None:
+        child.switch()
+        await Awaitable()
+
+    first: Any = step()
+    second: Any = step()
+    first.send(None)
+    second.send(None)
+    assert followed.awaited_by(second.cr_frame) is child
+    assert followed.awaited_by(first.cr_frame) is None
+    first.close()
+    second.close()
+
+
+def test_a_hundred_thousand_greenlets_leave_bounded_tables(followed: switches.Switches) -> None:
+    async def bridge() -> None:
+        child = greenlet.greenlet(switch_to_parent)
+        child.switch()
+        child.switch()
+
+    for _ in range(50_000):
+        switch_once()
+        try:
+            bridge().send(None)
+        except StopIteration:
+            pass
+    followed.check()
+    assert len(followed.born) <= PRUNE_AT + 1
+    assert len(followed.waiting) <= PRUNE_AT + 1
+    assert len(followed._awaited_in) <= PRUNE_AT + 1
+
+
+def test_dead_greenlets_wait_for_nobody(followed: switches.Switches) -> None:
+    frames = []
+
+    async def bridge() -> None:
+        child = greenlet.greenlet(switch_to_parent)
+        child.switch()
+        frames.append(followed.awaited_by(sys._getframe()) is child)
+        child.switch()
+        frames.append(followed.awaited_by(sys._getframe()) is None)
+
+    asyncio.run(bridge())
+    assert frames == [True, True]
+
+
+def test_threads_started_later_are_followed_and_hooks_stay(followed: switches.Switches) -> None:
+    """The program's hook for new threads is called for each of them, before and after us."""
+    switches.unfollow()
+    called: list[int] = []
+    found: list[Any] = []
+
+    def hook(frame: Any, event: str, arg: Any) -> None:
+        called.append(threading.get_ident())
+
+    def work() -> None:
+        ident = threading.get_ident()
+        switch_once()
+        state = switches.of_thread(ident)
+        found.append((ident, None if state is None else state.position()[0], sys.getprofile()))
+
+    def in_thread() -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    threading.setprofile(hook)
+    try:
+        switches.follow()
+        in_thread()
+        assert found[0] == (found[0][0], 2, hook)
+        assert called
+        assert set(called) == {found[0][0]}
+        switches.unfollow()
+        assert threading.getprofile() is hook
+        in_thread()
+        assert found[1][1:] == (None, hook)
+    finally:
+        threading.setprofile(None)
+        switches.follow()
+
+
+def test_a_hook_for_new_threads_that_came_after_us_is_left(followed: switches.Switches) -> None:
+    def hook(frame: Any, event: str, arg: Any) -> None:
+        pass
+
+    switches.follow()
+    threading.setprofile(hook)
+    switches.unfollow()
+    switches.unfollow()
+    try:
+        assert threading.getprofile() is hook
+    finally:
+        threading.setprofile(None)
+        switches.follow()
+
+
+def test_the_profile_function_of_the_program_stays(followed: switches.Switches) -> None:
+    switches.unfollow()
+
+    def mine(frame: Any, event: str, arg: Any) -> None:
+        pass
+
+    sys.setprofile(mine)
+    try:
+        switches.follow()
+        switch_once()
+        assert sys.getprofile() is mine
+        switches.unfollow()
+        assert sys.getprofile() is mine
+    finally:
+        sys.setprofile(None)
+        switches.follow()
+
+
+def test_unfollow_elsewhere_leaves_a_thread_that_can_be_released(
+    followed: switches.Switches,
+) -> None:
+    """A slot can only be given back from within its thread: until then our callback does nothing."""
+    ours = greenlet.gettrace()
+    thread = threading.Thread(target=switches.unfollow)
+    thread.start()
+    thread.join()
+    assert greenlet.gettrace() is ours
+    assert switches.of_thread(threading.get_ident()) is None
+    before = followed.position()[0]
+    switch_once()
+    assert followed.position()[0] == before
+    assert followed.born == {}
+    switches.release_thread()
+    assert greenlet.gettrace() is None
+    switches.follow()
+
+
+def test_an_identity_that_is_used_again_is_a_new_thread(followed: switches.Switches) -> None:
+    """Threads come and go under the same identity; each is followed, and no switch is lost count of."""
+    counts = []
+
+    def work() -> None:
+        switch_once()
+        state = switches.of_thread(threading.get_ident())
+        counts.append((threading.get_ident(), None if state is None else state.position()[0]))
+
+    for _ in range(20):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    idents = {ident for ident, _ in counts}
+    assert all(count for _, count in counts)
+    assert switches.forget_threads({threading.get_ident()}) == 40
+    assert all(switches.of_thread(ident) is None for ident in idents)
+
+
+def test_a_forked_child_follows_nobody(followed: switches.Switches) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # No pytest in the child: it ends at once, whatever happens.
+        try:
+            clean = greenlet.gettrace() is None and not switches.following()
+            clean = clean and threading.getprofile() is None and not switches.all_threads()
+            switches.follow()
+            switch_once()
+            state = switches.of_thread(threading.get_ident())
+            counted = state is not None and state.position()[0] == 2
+            os.write(writer, b"yes" if clean and counted else b"no")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        assert answers.read() == b"yes"
+    os.waitpid(child, 0)
+    assert switches.following()
+
+
+LIVE_AT_EXIT = """
+import greenlet, threading
+from greenprof import switches
+switches.follow()
+def run():
+    try:
+        greenlet.getcurrent().parent.switch()
+    finally:
+        greenlet.greenlet(list).switch()
+kept = [greenlet.greenlet(run) for _ in range(10)]
+for one in kept: one.switch()
+def other():
+    mine = [greenlet.greenlet(run) for _ in range(10)]
+    for one in mine: one.switch()
+    kept.extend(mine)
+thread = threading.Thread(target=other); thread.start(); thread.join()
+async def bridge():
+    greenlet.greenlet(run).switch()
+coroutine = bridge()
+try: coroutine.send(None)
+except StopIteration: pass
+print("end")
+"""
+
+
+def test_the_interpreter_ends_with_live_greenlets() -> None:
+    """Greenlets killed while modules go away, some of a thread that has ended: no word on stderr."""
+    finished = run_python("-c", LIVE_AT_EXIT)
+    assert finished.stdout == "end\n"
+    assert finished.stderr == ""
+
+
+GEVENT_PATCHED = """
+from gevent import monkey
+import sys, threading
+from greenprof import switches
+from greenprof._native import get_ident
+switches.follow()
+monkey.patch_all()
+import gevent
+def mine(frame, event, arg): pass
+sys.setprofile(mine)
+switches.leave_patched_threading()
+assert threading.getprofile() is None, threading.getprofile()
+def work():
+    seen.append((sys.getprofile(), len(switches.all_threads())))
+seen = []
+for _ in range(3):
+    thread = threading.Thread(target=work); thread.start(); thread.join()
+sys.setprofile(None)
+assert seen == [(mine, 1)] * 3, seen
+state = switches.of_thread(get_ident())
+before = state.position()[0]
+gevent.joinall([gevent.spawn(gevent.sleep, 0.001) for _ in range(5)])
+assert state.position()[0] >= before + 10
+# gevent's own pool has real threads: they are not ours to touch, and nothing breaks.
+assert gevent.get_hub().threadpool.apply(lambda: 42) == 42
+switches.unfollow()
+print("end")
+"""
+
+
+def test_gevent_may_patch_threading_while_we_follow() -> None:
+    """Its "threads" are greenlets of this one: they must not take the program's profile function."""
+    finished = run_python("-c", GEVENT_PATCHED)
+    assert finished.stdout == "end\n", str(finished)
+
+
+GEVENT_MONITOR = """
+import gevent, greenlet, sys
+from gevent import config
+gevent.sleep(0)  # a hub that does not run yet is false, and the monitor would take it for gone
+config.monitor_thread = True
+from greenprof import switches
+from greenprof._native import get_ident
+switches.follow()
+state = switches.of_thread(get_ident())
+hub = gevent.get_hub()
+monitor = hub.start_periodic_monitoring_thread()
+assert greenlet.gettrace() is not None
+assert state.check()
+def work():
+    for _ in range(5): gevent.sleep(0.001)
+before = state.position()[0]
+gevent.joinall([gevent.spawn(work) for _ in range(3)])
+assert state.position()[0] > before + 15
+assert monitor._greenlet_tracer.greenlet_switch_counter > 15, "the monitor sees its switches as well"
+monitor.kill()
+assert state.check()
+before = state.position()[0]
+gevent.joinall([gevent.spawn(work) for _ in range(3)])
+assert state.position()[0] > before + 15
+switches.unfollow()
+assert greenlet.gettrace() is None, greenlet.gettrace()
+print("end", state.displaced)
+"""
+
+
+def test_gevents_monitor_and_we_live_side_by_side() -> None:
+    """It displaces us when it starts, and gives the slot back to our older callback when it ends."""
+    finished = run_python("-c", GEVENT_MONITOR)
+    assert finished.stdout == "end 1\n", str(finished)
+
+
+def test_greenlets_that_began_before_are_known_where_they_serve_as_threads() -> None:
+    """gevent's greenlets are seen at `follow`, not only those that begin later."""
+    program = """
+import gevent
+from greenprof import switches
+from greenprof._native import get_ident
+early = gevent.spawn(gevent.sleep, 5)
+gevent.sleep(0)
+switches.follow()
+born = [found() for found in switches.of_thread(get_ident()).born.values()]
+assert early in born, born
+print("end")
+"""
+    assert run_python("-c", program).stdout == "end\n"
