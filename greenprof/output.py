@@ -70,7 +70,7 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
 
 
 def _check_file(target: str, *, force: bool) -> None:
-    if not target or "\0" in target:
+    if not target or not _is_name(target):
         raise OutputError(f"cannot write to {_quoted(target)}: not a file name; give another")
     folder, name = os.path.split(target)
     if Path(target).is_dir() or not name:
@@ -86,6 +86,13 @@ def _check_file(target: str, *, force: bool) -> None:
         raise _exists(target)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _is_name(target: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(target)
+    except UnicodeEncodeError:
+        return False
 
 
 def _write_file(target: str, payload: bytes, *, force: bool) -> None:

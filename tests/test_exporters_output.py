@@ -199,7 +199,7 @@ class TestWhatCannotBe:
         (tmp_path / "file").touch()
         assert "there is no directory" in refused(tmp_path / "file" / "out")
 
-    @pytest.mark.parametrize("name", ["", "a\0b"])
+    @pytest.mark.parametrize("name", ["", "a\0b", "a\ud800b"])
     def test_no_file_name(self, name: str) -> None:
         assert "give another" in refused(name)
 
@@ -376,7 +376,7 @@ class TestBeforehand:
     def test_it_agrees(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         for path in (
-            tmp_path, tmp_path / "file", tmp_path / "no" / "out", "", "a\0b", "/dev/fd/x/y",
+            tmp_path, tmp_path / "file", tmp_path / "no" / "out", "", "a\0b", "a\ud800b", "/dev/fd/x/y",
             tmp_path / "file" / "x",
         ):  # fmt: skip
             with pytest.raises(OutputError) as caught:
