@@ -24,6 +24,7 @@ from greenprof.profile import (
     ProfileBuilder,
     ProfileInfo,
     State,
+    TaskGroup,
 )
 from tests.profiles import (
     MS,
@@ -201,10 +202,15 @@ class TestSummary:
         assert "nothing was sampled" in text
         assert "Tasks" not in text
 
-    def test_stacks_over_the_cap_are_told(self) -> None:
+    def test_the_implementation_is_named_once(self) -> None:
         profile = orders_profile()
-        profile.info.overflow_samples = 1234
-        assert "! 1,234 samples had stacks over the cap" in summary_text(profile)
+        profile.info.python = "CPython 3.13.1"
+        assert summary_text(profile).splitlines()[0] == "orders.py --requests 15, CPython 3.13.1"
+
+    def test_a_group_of_which_nothing_was_seen_has_no_line(self) -> None:
+        profile = orders_profile()
+        profile.groups.append(TaskGroup("never", "asyncio", 3))
+        assert "never" not in summary_text(profile)
 
     def test_merged_processes_are_told(self) -> None:
         profile = orders_profile()

@@ -59,7 +59,7 @@ class Summary:
         self._clock = clock
         self._height = height
         self._warnings = _warnings(profile)
-        self._groups = group_table(profile, clock=clock)
+        self._groups = [row for row in group_table(profile, clock=clock) if row.samples]
         self._functions = function_table(profile, clock=clock)
         self._sites = _users_first(await_sites(profile))
 
@@ -198,7 +198,11 @@ _CLOCKS_NOTE = Text(
 def _header(profile: Profile) -> list[tuple[str, str]]:
     info = profile.info
     sums = totals(profile)
-    about = [f"Python {info.python}"] if info.python else []
+    about = (
+        [f"Python {info.python}" if info.python[0].isdigit() else info.python]
+        if info.python
+        else []
+    )
     if len(info.pids) > 1:
         about.append(plural(len(info.pids), "process").replace("processs", "processes"))
     title = printable(", ".join([info.command[:200] or "profile", *about]))
@@ -224,11 +228,6 @@ def _warnings(profile: Profile) -> list[str]:
     found = [printable(text) for text in info.warnings]
     if not profile.samples:
         found.append("nothing was sampled: run the program longer, or sample faster (--rate)")
-    if info.overflow_samples:
-        found.append(
-            f"{plural(info.overflow_samples, 'sample')} had stacks over the cap on stored stacks: "
-            "their lower frames are missing"
-        )
     if len(found) > _MOST_WARNINGS:
         rest = len(found) - _MOST_WARNINGS + 1
         found[_MOST_WARNINGS - 1 :] = [f"{rest} more warnings; `greenprof export` has them all"]
