@@ -94,15 +94,15 @@ branches below 1.0 % left out
     def test_a_chain_of_library_frames_is_one_line(self) -> None:
         inner = [library("framework", f"call_{number}") for number in range(8)]
         text = self.text_of((app("main", 1), *inner, app("handler", 2)))
-        assert "call_0 ... call_7  [8 library frames]" in text
+        assert "[8 library frames] call_0 ... call_7" in text
         assert "call_3" not in text
         assert "handler" in text
 
     def test_a_chain_ends_where_time_goes_another_way(self) -> None:
         inner = [library("framework", f"call_{number}") for number in range(8)]
         text = self.text_of((app("main", 1), *inner), (app("main", 1), *inner[:4], app("b", 2)))
-        assert "call_0 ... call_3  [4 library frames]" in text
-        assert "call_4 ... call_7  [4 library frames]" in text
+        assert "[4 library frames] call_0 ... call_3" in text
+        assert "[4 library frames] call_4 ... call_7" in text
 
     def test_deep_stacks_stay_readable(self) -> None:
         frames = tuple(Frame(f"level_{n}", f"/srv/m/x{n}.py", 1, 1) for n in range(1500))

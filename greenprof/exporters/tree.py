@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
@@ -131,7 +132,7 @@ def _lines(root: _Branch, clock: str, least: int) -> Iterator[RenderableType]:
             continue
         chain = _library_chain(branch, clock, least)
         if len(chain) >= _FOLDED_AT_LEAST:
-            label = f"{branch.label} ... {chain[-1].label}  [{len(chain)} library frames]"
+            label = f"[{len(chain)} library frames] {branch.label} ... {chain[-1].label}"
             yield _Line(branch, depth, label, chain[-1].where, "dim")
             last = chain[-1]
         else:
@@ -172,9 +173,13 @@ class _Line:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         prefix = f"{self.numbers}  {self.indent}"
         yield Text(prefix, no_wrap=True, end="", overflow="crop")
-        room = max(options.max_width - len(prefix), 12)
+        room = max(options.max_width - len(prefix), 24)
         where = f"  {self.where}" if self.where else ""
-        name = Cut(self.label, self.style)
-        for part, width in ((name, max(room - len(where), 12)), (Cut(where, "dim"), room)):
+        where_width = min(cell_len(where), room // 2)
+        parts = (
+            (Cut(self.label, self.style), room - where_width),
+            (Cut(where, "dim"), where_width),
+        )
+        for part, width in parts:
             yield from console.render(part, options.update(width=width))
         yield Text("")
