@@ -112,6 +112,17 @@ branches below 1.0 % left out
         assert "level_1499" in lines[-2]
         assert max(map(len, lines)) <= 160
 
+    @pytest.mark.parametrize("width", [80, 110])
+    def test_lines_keep_to_the_width(self, width: int) -> None:
+        frames = [Frame(f"level_{n}" * 9, f"/srv/m/{'x' * 60}{n}.py", 1, 1) for n in range(60)]
+        builder = ProfileBuilder()
+        ids = builder.group("task", "asyncio"), builder.thread("MainThread"), builder.stack(frames)
+        builder.add(*ids, State.ON_CPU, 1, SECOND, SECOND)
+        lines = tree_text(builder.build(ProfileInfo()), width=width).splitlines()
+        assert len(lines) == 1 + 1 + 60 + 1
+        assert max(map(len, lines)) <= width
+        assert all("level" in line for line in lines[2:-1])
+
     def test_small_branches_are_left_out_unless_asked_for(self) -> None:
         stacks = [(app("main", 1), app(f"part_{number}", 1)) for number in range(30)]
         assert self.text_of(*stacks, min_share=0.05).count("part_") == 0

@@ -19,8 +19,8 @@ __all__ = ["tree_renderable"]
 
 _NUMBERS = ("CPU", "await", "blocked")
 _NUMBER_WIDTH = 11
-# Deeper levels stand below each other: the names need room too.
-_DEEPEST_INDENT = 24
+# Names need room: levels for which there is none stand below each other.
+_LEAST_ROOM = 28
 _FOLDED_AT_LEAST = 3
 
 
@@ -165,15 +165,16 @@ class _Line:
     def __init__(self, branch: _Branch, depth: int, label: str, where: str, style: str) -> None:
         times = (branch.cpu_ns, branch.await_ns, branch.blocked_ns)
         self.numbers = "".join(f"{duration(time):>{_NUMBER_WIDTH}}" for time in times)
-        self.indent = "  " * min(depth, _DEEPEST_INDENT)
+        self.indent = 2 * depth
         self.label = label
         self.where = where
         self.style = style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        prefix = f"{self.numbers}  {self.indent}"
+        most = options.max_width - len(self.numbers) - 2 - _LEAST_ROOM
+        prefix = f"{self.numbers}  {' ' * min(self.indent, max(most, 0))}"
         yield Text(prefix, no_wrap=True, end="", overflow="crop")
-        room = max(options.max_width - len(prefix), 24)
+        room = max(options.max_width - len(prefix), _LEAST_ROOM)
         where = f"  {self.where}" if self.where else ""
         where_width = min(cell_len(where), room // 2)
         parts = (
