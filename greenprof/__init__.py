@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         print_stack,
     )
     from greenprof.errors import GreenprofError
-    from greenprof.profile import Profile
+    from greenprof.profiles import Profile
     from greenprof.profiler import Profiler, profile
 
 __all__ = [
@@ -62,7 +62,7 @@ _HOMES = {
         "print_stack",
     ),
     "errors": ("GreenprofError",),
-    "profile": ("Profile",),
+    "profiles": ("Profile",),
     "profiler": ("Profiler", "profile"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

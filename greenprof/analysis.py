@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
 from greenprof.errors import OptionError
-from greenprof.profile import Frame, FrameKind, FrameOrigin, Profile, State
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
 
 __all__ = [
     "CLOCKS",

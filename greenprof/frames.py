@@ -9,7 +9,7 @@ from bisect import bisect_right
 from types import CodeType
 from typing import Any
 
-from greenprof.profile import Frame, FrameKind, FrameOrigin
+from greenprof.profiles import Frame, FrameKind, FrameOrigin
 
 KINDS = (FrameKind.PYTHON, FrameKind.AWAITED, FrameKind.BOUNDARY)
 

@@ -1,4 +1,4 @@
-"""The records that a profile is made of. `greenprof.profile` exports them; import them from there."""
+"""The records that a profile is made of. `greenprof.profiles` exports them; import them from there."""
 
 from __future__ import annotations
 

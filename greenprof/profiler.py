@@ -19,7 +19,7 @@ from greenprof._native import allocate_lock
 from greenprof._version import __version__
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.frames import FrameTable
-from greenprof.profile import DEFAULT_MAX_NODES, Profile, ProfileBuilder, ProfileInfo
+from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileBuilder, ProfileInfo
 from greenprof.samplers.statistical import Sampler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -128,17 +128,15 @@ class Profiler:
 
     def snapshot(self) -> Profile:
         """The result so far, while it runs on. Raises ProfilerStateError if it does not run."""
-        if not self.running:
-            raise ProfilerStateError("the profiler does not run: there is nothing to look at")
         return self._result()
 
     def _result(self) -> Profile:
-        if self._within is not None:
-            assert self._before is not None
+        if self._within is not None and self._before is not None:
             if self._within.running:
                 return self._within.snapshot().subtract(self._before)
             return self._within.profile.subtract(self._before)
-        assert self._sampler is not None
+        if self._sampler is None:
+            raise ProfilerStateError("the profiler does not run: there is nothing to look at")
         builder = ProfileBuilder(max_nodes=2 * self._max_nodes)
         over = self._sampler.recorder.fill(builder, FrameTable())
         return builder.build(self._info(self._sampler, over))
@@ -163,12 +161,11 @@ class Profiler:
 
     def _warnings_of(self, sampler: Sampler, over: int) -> list[str]:
         found = [*sampler.warnings, *bridges.problems()]
-        for state in switches.all_threads():
-            if state.given_up:
-                found.append(
-                    "another tool kept taking the greenlet tracer away; stacks of bridges that "
-                    "greenprof does not know may be split from then on"
-                )
+        if any(state.given_up for state in switches.all_threads()):
+            found.append(
+                "another tool kept taking the greenlet tracer away; stacks of bridges that "
+                "greenprof does not know may be split from then on"
+            )
         if over:
             found.append(
                 f"{over} samples went over the limit of {self._max_nodes} stored stack nodes; "

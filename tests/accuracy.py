@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenprof.profile import Profile, Sample
+from greenprof.profiles import Profile, Sample
 from tests.running import PROGRAMS, run_greenprof
 
 START_LIMIT_S = 60.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from greenprof.profile import (
+from greenprof.profiles import (
     Frame,
     FrameKind,
     FrameOrigin,

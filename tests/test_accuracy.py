@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from greenprof.profile import Frame, Profile, ProfileBuilder, ProfileInfo, State
+from greenprof.profiles import Frame, Profile, ProfileBuilder, ProfileInfo, State
 from tests.accuracy import Row, Work, by_kind, compare, format_rows, run_profiled
 from tests.postgres import Postgres
 

@@ -16,7 +16,7 @@ from greenprof.analysis import (
     weighted_stacks,
 )
 from greenprof.errors import OptionError
-from greenprof.profile import (
+from greenprof.profiles import (
     Frame,
     FrameKind,
     FrameOrigin,

@@ -17,7 +17,7 @@ from hypothesis import given
 from greenprof import analysis
 from greenprof.errors import OptionError, OutputError
 from greenprof.exporters import Exporter, exporters, find_exporter, register_exporter, registry
-from greenprof.profile import Frame, Profile, ProfileBuilder, ProfileInfo, State
+from greenprof.profiles import Frame, Profile, ProfileBuilder, ProfileInfo, State
 from tests.profiles import MS, orders_profile, profiles
 
 SCHEMA = json.loads(

@@ -18,7 +18,7 @@ from greenprof.exporters.text import (
     tree_renderable,
     tree_text,
 )
-from greenprof.profile import (
+from greenprof.profiles import (
     Frame,
     Profile,
     ProfileBuilder,

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from greenprof.errors import OptionError
 from greenprof.exporters.text import tree_renderable, tree_text
-from greenprof.profile import Frame, FrameOrigin, Profile, ProfileBuilder, ProfileInfo, State
+from greenprof.profiles import Frame, FrameOrigin, Profile, ProfileBuilder, ProfileInfo, State
 from tests.profiles import (
     AWAIT,
     FETCH,

@@ -29,14 +29,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"frames"}),
     frozenset({"exporters"}),
     frozenset({"analysis"}),
-    frozenset({"profile"}),
+    frozenset({"profiles"}),
     frozenset({"profile_file"}),
     frozenset({"model", "output"}),
     frozenset({"printable", "errors", "_native", "_version"}),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
 SHOWING = frozenset({"exporters", "analysis"})
-DATA = frozenset({"profile", "profile_file", "model", "output", "printable", "errors", "_version"})
+DATA = frozenset({"profiles", "profile_file", "model", "output", "printable", "errors", "_version"})
 NOT_FOR_SHOWING = ("greenlet", "asyncio", "gevent", "sqlalchemy", "yappi", "opentelemetry.sdk")
 
 

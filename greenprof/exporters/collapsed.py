@@ -7,7 +7,7 @@ from collections import defaultdict
 from greenprof.analysis import weighted_stacks
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
-from greenprof.profile import Frame, Profile
+from greenprof.profiles import Frame, Profile
 
 __all__ = ["EXPORTER", "render"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from greenprof.analysis import check_clock
 from greenprof.exporters.registry import Exporter
-from greenprof.profile import Profile
+from greenprof.profiles import Profile
 
 __all__ = ["EXPORTER", "render"]
 

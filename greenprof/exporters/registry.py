@@ -10,7 +10,7 @@ from typing import Protocol
 
 from greenprof.errors import OptionError, OutputError
 from greenprof.printable import printable
-from greenprof.profile import Profile
+from greenprof.profiles import Profile
 
 __all__ = ["Exporter", "Render", "exporters", "find_exporter", "register_exporter"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from greenprof.analysis import weighted_stacks
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
-from greenprof.profile import Frame, Profile
+from greenprof.profiles import Frame, Profile
 
 __all__ = ["EXPORTER", "render"]
 

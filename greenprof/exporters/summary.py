@@ -21,7 +21,7 @@ from greenprof.analysis import (
 from greenprof.exporters.cells import Cut, encodable, table
 from greenprof.exporters.units import duration, percent, place, plural
 from greenprof.printable import printable
-from greenprof.profile import FrameOrigin, Profile
+from greenprof.profiles import FrameOrigin, Profile
 
 __all__ = ["Summary", "summary_renderable"]
 

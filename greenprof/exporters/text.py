@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from greenprof.exporters.registry import Exporter
 from greenprof.exporters.summary import summary_renderable
 from greenprof.exporters.tree import tree_renderable
-from greenprof.profile import Profile
+from greenprof.profiles import Profile
 
 __all__ = [
     "EXPORTER",

@@ -13,7 +13,7 @@ from rich.text import Text
 from greenprof.analysis import check_clock, weighted_stacks
 from greenprof.exporters.cells import Cut
 from greenprof.exporters.units import duration, percent, place, plural
-from greenprof.profile import Frame, FrameKind, FrameOrigin, Profile
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile
 
 __all__ = ["tree_renderable"]
 

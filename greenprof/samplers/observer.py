@@ -9,9 +9,9 @@ from typing import Any
 from greenlet import greenlet
 
 from greenprof import idle, labels, loops, stacks, switches
-from greenprof.profile import State
+from greenprof.profiles import State
 from greenprof.samplers.recorder import Recorder
-from greenprof.samplers.watch import Tasks, Watch
+from greenprof.samplers.watch import Tasks, Watch, name_leaf
 
 #: How deep below the thread's root the function is looked for that runs an event loop.
 _LOOP_DEPTH = 40
@@ -75,6 +75,7 @@ class Observer:
         self._finder = loops.LoopFinder()
         self._loop_threads: dict[int, int] = {}
         self._threads: dict[int, tuple[int, int]] = {}  # ident -> index, group
+        self._loop_groups: dict[int, int] = {}
 
     def observe(
         self, ident: int, frame: FrameType, current: greenlet | None, accounted: set[int]
@@ -103,7 +104,7 @@ class Observer:
             in_task = False
             group = self.thread_group(ident)
             if self._runs_loop(raw, current, loop):
-                group = self.recorder.group("event loop", "thread")
+                group = self._loop_group(ident)
         if current is not None:
             accounted.add(id(current))
         node = self.recorder.node(raw)
@@ -142,6 +143,7 @@ class Observer:
             return
         accounted.add(id(ancestor))
         raw = stacks.suspended_greenlet(ancestor, switches.of_thread(ident))
+        name_leaf(raw)
         node = self.recorder.node(raw)
         group, thread = self.thread_group(ident), self.thread_index(ident)
         self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0)
@@ -154,6 +156,7 @@ class Observer:
         """Drop what is remembered of threads that ended: their identities are used again."""
         for ident in [ident for ident in self._threads if ident not in alive]:
             del self._threads[ident]
+            self._loop_groups.pop(ident, None)
 
     def thread_of_loop(self, loop: Any) -> int:
         """The identity of the thread that runs a loop; the main thread's until it was seen."""
@@ -166,6 +169,13 @@ class Observer:
     def thread_group(self, ident: int) -> int:
         """The group of a thread's own sync code."""
         return self._thread(ident)[1]
+
+    def _loop_group(self, ident: int) -> int:
+        group = self._loop_groups.get(ident)
+        if group is None:
+            group = self._loop_groups[ident] = self.recorder.group("event loop", "thread")
+            self.recorder.count_task(group)
+        return group
 
     def _thread(self, ident: int) -> tuple[int, int]:
         found = self._threads.get(ident)

@@ -7,11 +7,12 @@ hash of its frames tells.
 
 from __future__ import annotations
 
+import sys
 from operator import attrgetter
 from types import CodeType
 
 from greenprof.frames import FrameTable, position_of
-from greenprof.profile import (
+from greenprof.profiles import (
     DEFAULT_MAX_NODES,
     OVERFLOW_NAME,
     Frame,
@@ -99,7 +100,7 @@ class Recorder:
             if node < 0:
                 return ~node
         if raw.leaf is not None:
-            node = self._child(node, raw.leaf, 0)
+            node = self._child(node, sys.intern(raw.leaf), 0)
             if node < 0:
                 return ~node
         if len(self._remembered) >= MAX_REMEMBERED:

@@ -24,13 +24,14 @@ from types import FrameType, TracebackType
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import bridges, switches
+from greenprof import bridges, loops, switches
 from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread
-from greenprof.profile import State
+from greenprof.profiles import State
 from greenprof.samplers.mainthread import main_thread_ident, run_in_main_thread
 from greenprof.samplers.observer import Observation, Observer, ThreadClock
 from greenprof.samplers.recorder import Recorder
-from greenprof.samplers.timers import NS, Timer, TimerUnavailable, make_timer
+from greenprof.samplers.timers import NS, Timer, TimerUnavailableError, make_timer
+from greenprof.samplers.wakeup import MAX_UNREAD, WakeupSocket
 
 _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
@@ -46,6 +47,8 @@ LATE = 0.25
 OVERDUE = 1.6
 #: Without other threads to look at, the sampling thread need not come round more often.
 ALONE_NS = 10_000_000
+#: The loop's wake-up socket is looked at every so many ticks.
+UNREAD_CHECK = 16
 MAX_ERRORS = 20
 
 
@@ -87,6 +90,9 @@ class Sampler:
         self._cpu_timer: Timer | None = None
         self._probe_timer: Timer | None = None
         self._probe: Probe | None = None
+        self._socket = WakeupSocket()
+        self._paused = False
+        self._signals = 0
         self._switches = 0
         self._running = False
         self._stopped = False
@@ -150,14 +156,26 @@ class Sampler:
                 self._probe_timer = make_timer(
                     time.CLOCK_MONOTONIC, self.period_ns, self._on_probe, native_id
                 )
-        except TimerUnavailable as error:
+        except TimerUnavailableError as error:
             self.warnings.append(
                 "the main thread is sampled with less precision, in favour of calls that release "
                 f"the interpreter lock: {error}"
             )
+        self._arm()
+
+    def _arm(self) -> None:
+        self._paused = False
         for timer in (self._wall_timer, self._cpu_timer):
             if timer is not None:
                 timer.arm()
+
+    def _pause_if_unread(self) -> None:
+        """Send no more signals while the loop does not read those that came."""
+        self._socket.look_at(loops.running_loop())
+        if self._socket.unread() > MAX_UNREAD:
+            self._paused = True
+            for timer in self._timers():
+                timer.disarm()
 
     def _restore_signals(self) -> None:
         for timer in self._timers():
@@ -176,12 +194,15 @@ class Sampler:
             return
         try:
             now, cpu = time.monotonic_ns(), time.thread_time_ns()
+            self._signals += 1
+            if self._signals % UNREAD_CHECK == 0:
+                self._pause_if_unread()
             if not self._held_up(now, cpu):
                 self._main_tick(frame, getcurrent(), now, cpu)
                 followed = switches.of_thread(self._main_ident)
                 if followed is not None:
                     followed.check()
-                if self._probe is not None and self._probe_timer is not None:
+                if self._probe is not None and self._probe_timer is not None and not self._paused:
                     self._probe_timer.arm_once(PROBE_NS)
                 self._exclude(cpu)
         except Exception as error:
@@ -332,25 +353,27 @@ class Sampler:
 
     def _look_at_main(self, frame: FrameType | None, now: int) -> None:
         """Tick for the main thread if it has not come round to it."""
+        if self._paused and not self._socket.unread():
+            self._arm()
         if frame is None or now - self._main.wall_ns < OVERDUE * self.period_ns:
             return
         while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
             frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
         followed = switches.of_thread(self._main_ident)
-        _, current = (0, None) if followed is None else followed.position()
+        current = None if followed is None else _running_greenlet(followed)
         # The interpreter lock is held from the copy of the frames to here, but for an unlucky
         # forced switch; the frame would then be an old one, of this thread still.
-        self._main_tick(frame, None if current is None else current(), now, self._main.read_cpu())
+        self._main_tick(frame, current, now, self._main.read_cpu())
         self._main.resumed_ns = now
 
     def _look_at_thread(self, clock: ThreadClock, frame: FrameType) -> None:
         now, cpu = time.monotonic_ns(), clock.read_cpu()
         elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
         followed = switches.of_thread(clock.ident)
-        count, current = (0, None) if followed is None else followed.position()
-        seen = self._observer.observe(
-            clock.ident, frame, None if current is None else current(), accounted := set[int]()
-        )
+        count = 0 if followed is None else followed.position()[0]
+        current = None if followed is None else _running_greenlet(followed)
+        accounted: set[int] = set()
+        seen = self._observer.observe(clock.ident, frame, current, accounted)
         if followed is not None and followed.position()[0] != count:
             return  # it switched greenlets meanwhile: no stack that ever was
         clock.wall_ns, clock.cpu_ns = now, cpu
@@ -364,7 +387,12 @@ class Sampler:
             # What was used while it was seen idle belongs to work that was not seen.
             credit, clock.unattributed_ns = clock.unattributed_ns, 0
         self._add(seen, state, elapsed, credit)
-        self._observer.suspended_main(clock.ident, current and current(), elapsed, accounted)
+        self._observer.suspended_main(clock.ident, current, elapsed, accounted)
+
+
+def _running_greenlet(followed: switches.Switches) -> greenlet | None:
+    reference = followed.position()[1]
+    return None if reference is None else reference()
 
 
 def _is_foreign(traceback: TracebackType | None) -> bool:

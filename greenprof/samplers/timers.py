@@ -70,7 +70,7 @@ def _timers_of_libc() -> Any:
 _libc = _timers_of_libc()
 
 
-class TimerUnavailable(Exception):
+class TimerUnavailableError(Exception):
     """This machine, thread or process cannot have such a timer."""
 
 
@@ -79,12 +79,12 @@ class SignalTimer:
 
     Made in the main thread only. `clock` is `time.CLOCK_MONOTONIC`, or
     `time.CLOCK_THREAD_CPUTIME_ID` for the main thread's CPU clock, which the kernel looks at once
-    a jiffy: 1 to 10 ms. Raises TimerUnavailable.
+    a jiffy: 1 to 10 ms. Raises TimerUnavailableError.
     """
 
     def __init__(self, clock: int, period_ns: int, handler: Handler, native_id: int) -> None:
         if _libc is None:
-            raise TimerUnavailable("this system has no timer_create")
+            raise TimerUnavailableError("this system has no timer_create")
         self.signum = _free_signal()
         self._timer = ctypes.c_void_p()
         self._earlier = signal.signal(self.signum, handler)
@@ -93,7 +93,7 @@ class SignalTimer:
         event.target.tid = native_id
         if _libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._timer)) != 0:
             signal.signal(self.signum, self._earlier)
-            raise TimerUnavailable(f"timer_create: {os.strerror(ctypes.get_errno())}")
+            raise TimerUnavailableError(f"timer_create: {os.strerror(ctypes.get_errno())}")
         self._exists = True
         self._period = _setting(period_ns, period_ns)
         self.handler = handler
@@ -134,18 +134,18 @@ class SignalTimer:
 class IntervalTimer:
     """`SignalTimer` where there is no `timer_create`: the process's own interval timers.
 
-    Raises TimerUnavailable where the program uses the signal.
+    Raises TimerUnavailableError where the program uses the signal.
     """
 
-    def __init__(self, clock: int, period_ns: int, handler: Handler, native_id: int) -> None:
+    def __init__(self, clock: int, period_ns: int, handler: Handler, _native_id: int) -> None:
         if not hasattr(signal, "setitimer"):
-            raise TimerUnavailable("this system has no interval timers")
+            raise TimerUnavailableError("this system has no interval timers")
         cpu = clock == getattr(time, "CLOCK_THREAD_CPUTIME_ID", None)
         self._which = signal.ITIMER_PROF if cpu else signal.ITIMER_REAL
         self.signum = signal.SIGPROF if cpu else signal.SIGALRM
         in_use = signal.getsignal(self.signum) not in (signal.SIG_DFL, signal.SIG_IGN)
         if in_use or signal.getitimer(self._which) != (0.0, 0.0):
-            raise TimerUnavailable(f"the program uses {self.signum.name}")
+            raise TimerUnavailableError(f"the program uses {self.signum.name}")
         self._seconds = period_ns / NS
         self._earlier = signal.signal(self.signum, handler)
         signal.siginterrupt(self.signum, False)
@@ -185,7 +185,7 @@ Timer = SignalTimer | IntervalTimer
 
 
 def make_timer(clock: int, period_ns: int, handler: Handler, native_id: int) -> Timer:
-    """The best timer that this machine has. Raises TimerUnavailable."""
+    """The best timer that this machine has. Raises TimerUnavailableError."""
     kind = IntervalTimer if _libc is None else SignalTimer
     return kind(clock, period_ns, handler, native_id)
 
@@ -199,4 +199,4 @@ def _free_signal() -> int:
     for signum in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
         if signal.getsignal(signum) == signal.SIG_DFL:
             return signum
-    raise TimerUnavailable("the program uses every real-time signal")
+    raise TimerUnavailableError("the program uses every real-time signal")

@@ -16,8 +16,9 @@ from weakref import WeakSet, ref
 
 from greenlet import greenlet
 
-from greenprof import awaitables, labels, loops, stacks, switches
-from greenprof.profile import State
+from greenprof import awaitables, idle, labels, loops, stacks, switches
+from greenprof.frames import origin_of
+from greenprof.profiles import FrameOrigin, State
 from greenprof.samplers.recorder import Recorder
 from greenprof.switches import Switches
 
@@ -265,14 +266,25 @@ class Watch:
             self._recorder.add(group, thread, known.node, State.AWAITING, weight, 0)
 
     def _look_at_greenlet(
-        self, found: greenlet, state: Switches, weight: int, _: int, accounted: set[int]
+        self, found: greenlet, state: Switches, weight: int, _now_ns: int, _accounted: set[int]
     ) -> None:
         if found.gr_frame is None or found in self._hubs:
             return
         raw = stacks.suspended_greenlet(found, state)
+        name_leaf(raw)
         group = self._tasks.meet(found, raw).group
         thread = self._host.thread_index(state.ident)
         self._recorder.add(group, thread, self._recorder.node(raw), State.AWAITING, weight, 0)
+
+
+def name_leaf(raw: stacks.RawStack) -> None:
+    """Name the C function that a suspended greenlet waits in (`joinall`), which has no frame."""
+    if (
+        raw.leaf is None
+        and raw.frames
+        and origin_of(raw.frames[-1].f_code.co_filename) is FrameOrigin.APP
+    ):
+        raw.leaf = idle.called_name(raw.frames[-1]) or None
 
 
 def _still_there(known: Known, waiter: Any, now_ns: int) -> bool:
