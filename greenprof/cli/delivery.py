@@ -14,7 +14,7 @@ from greenprof.cli.terminal import complain, put, say, standard_error
 from greenprof.errors import GreenprofError
 from greenprof.output import check_output, write_output
 from greenprof.printable import printable
-from greenprof.profile import Profile
+from greenprof.profiles import Profile
 
 __all__ = ["Delivery", "write"]
 

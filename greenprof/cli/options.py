@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from greenprof.profile import Profile
+    from greenprof.profiles import Profile
 
 __all__ = ["clock", "files", "force", "format_name", "load", "quiet"]
 
@@ -28,14 +28,16 @@ format_name = click.option(
 )
 force = click.option("-f", "--force", is_flag=True, help="Overwrite existing outputs.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-files = click.argument("files", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
+files = click.argument(
+    "files", metavar="FILE...", nargs=-1, type=click.Path(readable=False, path_type=Path)
+)
 
 
 def load(paths: Sequence[Path]) -> Profile:
     """Reads the profiles and merges them. Raises ProfileFileError for the first that is none."""
     if not paths:
         raise click.UsageError("no profile given: name the .gprof file that greenprof run saved")
-    from greenprof.profile import Profile
+    from greenprof.profiles import Profile
 
     profiles = [Profile.load(path) for path in paths]
     return profiles[0] if len(profiles) == 1 else Profile.merge(profiles)

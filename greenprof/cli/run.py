@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,10 @@ from greenprof.cli.session import Session
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
-    from greenprof.profile import Profile
+    from greenprof.profiles import Profile
 
 __all__ = ["command"]
 
-MAX_RATE_HZ = 10_000.0
 TARGET = "greenprof.target"
 PROGRAM_OPTIONS = {"m": "module", "c": "code"}
 
@@ -127,13 +125,11 @@ def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
     try:
         rate_hz = float(value)
     except ValueError:
-        rate_hz = math.nan
-    # Also false for nan.
-    if not 0 < rate_hz <= MAX_RATE_HZ:
-        raise click.BadParameter(
-            f"{value!r} is no rate; give samples per second, above 0 and up to {MAX_RATE_HZ:.0f}"
-        )
-    return rate_hz
+        raise click.BadParameter(f"{value!r} is no number; give samples per second") from None
+    from greenprof.profiler import Profiler
+
+    # It knows what it can do, and says so before any program has run.
+    return Profiler(rate_hz).rate_hz
 
 
 @click.command(cls=RunCommand, epilog=EPILOG)
@@ -182,6 +178,7 @@ def command(
         raise click.UsageError("no program given: name a script, -m MODULE, -c CODE or -- COMMAND")
     from greenprof.cli.delivery import Delivery
     from greenprof.cli.outputs import plan_outputs
+    from greenprof.cli.trim import without_frames_above
 
     outputs = plan_outputs(paths, format_name, force=force)
     try:
@@ -197,7 +194,7 @@ def command(
 
         def deliver(profile: Profile) -> None:
             with imports.restored():
-                delivery(profile)
+                delivery(without_frames_above(profile, run_as_main.__code__))
 
         session = Session(deliver)
         return _profile(program, session, imports, rate_hz=rate, shown=str(target))

@@ -16,7 +16,7 @@ from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
-    from greenprof.profile import Profile
+    from greenprof.profiles import Profile
     from greenprof.profiler import Profiler
 
 __all__ = ["Session"]
@@ -57,7 +57,7 @@ class Session:
         """Starts to record. Raises GreenprofError where that is not possible."""
         # Before anything else registers itself: handlers run last to first, so ours runs after those
         # of the program and of every module it imports.
-        atexit.register(self._finish)
+        atexit.register(self._at_exit)
         from greenprof.profiler import Profiler
 
         self._profiler = Profiler(rate_hz, outermost=True, command=command)
@@ -71,19 +71,29 @@ class Session:
 
     def discard(self) -> None:
         """Stops and keeps nothing: the program never began."""
-        atexit.unregister(self._finish)
+        atexit.unregister(self._at_exit)
         recording, self._phase = self._phase is Phase.RECORDING, Phase.DONE
         self._restore_signals()
         if recording and self._profiler is not None:
             self._profiler.stop()
 
+    def _at_exit(self) -> None:
+        try:
+            self._finish()
+        except KeyboardInterrupt:
+            # One that came before they were held.
+            self._finish()
+
     def _finish(self) -> None:
+        with _interrupts_held():
+            self._finish_undisturbed()
+
+    def _finish_undisturbed(self) -> None:
         if self._phase is not Phase.RECORDING or self._profiler is None:
             return
         self._phase = Phase.FINISHING
         try:
-            with _interrupts_held():
-                self._deliver(self._profiler.stop())
+            self._deliver(self._profiler.stop())
         except GreenprofError as error:
             complain(str(error))
         except Exception as error:
