@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from greenprof.profiles import Frame, FrameKind, Profile, Sample, State
 from tests.postgres import Postgres
-from tests.running import REPOSITORY, run_python
+from tests.running import REPOSITORY, run_greenprof, run_python
 
 MAIN = REPOSITORY / "examples" / "orders" / "main.py"
 ROUTES = ("demand", "order", "report", "statement")
@@ -90,3 +92,56 @@ def test_its_answers_are_the_same_from_both_databases(postgres: Postgres) -> Non
     assert newest["order"] == on_sqlite["placed"]["id"]
     assert newest["total"] == on_sqlite["placed"]["total"] != "0"
     assert on_sqlite["demand"]
+
+
+def position(stack: tuple[Frame, ...], function: str, file: str) -> int:
+    """Where the function stands on the stack; -1 where it does not."""
+    found = [
+        index
+        for index, frame in enumerate(stack)
+        if frame.name.split(".")[-1] == function and frame.path.endswith(file)
+    ]
+    return found[0] if found else -1
+
+
+def right_share(profile: Profile, function: str, route: str, endpoint: str) -> float:
+    """How much of what was seen of a function in `reports.py` lies below its endpoint and its route."""
+    seen_ns = right_ns = 0
+
+    def weight_ns(sample: Sample) -> int:
+        return sample.wall_ns + sample.cpu_ns
+
+    for sample in profile.samples:
+        stack = profile.stack(sample.stack)
+        at = position(stack, function, "reports.py")
+        if at < 0:
+            continue
+        seen_ns += weight_ns(sample)
+        above = position(stack, endpoint, "app.py")
+        crossed = any(frame.crosses for frame in stack[above + 1 : at + 1])
+        if profile.groups[sample.group].name == route and 0 <= above < at and crossed:
+            right_ns += weight_ns(sample)
+    assert seen_ns > 0, f"{function} was never seen"
+    return right_ns / seen_ns
+
+
+def test_its_profile_shows_whole_stacks_under_their_routes(tmp_path: Path) -> None:
+    saved = tmp_path / "orders.gprof"
+    done = run_greenprof("run", "--rate", "200", "-o", saved, MAIN, "--seconds", "4")
+    assert_served(done.stdout, "sqlite")
+    profile = Profile.load(saved)
+    statement = "GET /customers/{customer_id}/statement"
+    assert right_share(profile, "sales_report", "GET /reports/sales", "sales") >= 0.98
+    assert right_share(profile, "statement", statement, "customer_statement") >= 0.98
+    cpu_ns = waiting_ns = 0
+    for sample in profile.samples:
+        stack = profile.stack(sample.stack)
+        if position(stack, "line_price", "pricing.py") >= 0:
+            cpu_ns += sample.cpu_ns
+        at = position(stack, "statement", "reports.py")
+        if at >= 0 and sample.state in (State.AWAITING, State.READY):
+            below = {frame.kind for frame in stack[at:]}
+            assert FrameKind.BOUNDARY in below, "a lazy load that awaits shows its bridge"
+            waiting_ns += sample.wall_ns
+    assert cpu_ns > 0
+    assert waiting_ns > 0
