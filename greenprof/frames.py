@@ -20,6 +20,8 @@ _STDLIB = tuple(
         if (path := sysconfig.get_path(name)) is not None
     }
 )
+# Code of the program's that never was in a file: python -c, a prompt.
+_TYPED_IN = ("<string>", "<stdin>", "<console>", "<input>", "<python-input", "<ipython-input")
 _LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/")
 _OWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
@@ -28,6 +30,8 @@ def origin_of(path: str) -> FrameOrigin:
     """Whose code a file is, on this machine: the program's, an installed library's, Python's."""
     if path.startswith("<frozen "):
         return FrameOrigin.STDLIB
+    if path.startswith("<") and not path.startswith(_TYPED_IN):
+        return FrameOrigin.LIBRARY  # <sqlalchemy generated ...>, <attrs generated ...>
     slashed = path.replace("\\", "/")
     if path.startswith(_OWN) or any(folder in slashed for folder in _LIBRARY_FOLDERS):
         return FrameOrigin.LIBRARY

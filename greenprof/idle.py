@@ -105,6 +105,21 @@ def called_name(frame: Any) -> str:
     return found[1]
 
 
+def is_between_calls(frame: Any) -> bool:
+    """Whether a frame stands where the interpreter looks for signals and other threads in a loop.
+
+    A thread that uses no CPU there waits for its turn, not for something that it called.
+    """
+    code, lasti = frame.f_code, frame.f_lasti
+    key = id(code), ~lasti
+    found = _called.get(key)
+    if found is None:
+        name = dis.opname[code.co_code[lasti]] if 0 <= lasti < len(code.co_code) else ""
+        between = name.startswith(("RESUME", "JUMP_BACKWARD"))
+        found = _called[key] = code, "between" if between else ""
+    return bool(found[1])
+
+
 def _find_called_name(code: CodeType, lasti: int) -> str:
     instructions = list(dis.get_instructions(code))
     at = next((at for at, found in enumerate(instructions) if found.offset == lasti), None)

@@ -24,7 +24,7 @@ from types import FrameType, TracebackType
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import bridges, loops, switches
+from greenprof import bridges, idle, loops, switches
 from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread
 from greenprof.profiles import State
 from greenprof.samplers.mainthread import main_thread_ident, run_in_main_thread
@@ -290,7 +290,8 @@ class Sampler:
         elif self._probe_timer is not None and get_ident() == self._main_ident:
             self._probe = Probe(seen, frame, elapsed)
         else:
-            self._add(seen, State.ON_CPU if 2 * used >= since else State.BLOCKED, elapsed, 0)
+            state = _state_in_call(frame) if 2 * used < since else State.ON_CPU
+            self._add(seen, state, elapsed, 0)
         self._observer.suspended_main(self._main_ident, current, elapsed, accounted)
         self._observer.watch.tick(now, self._observer.loops(), accounted)
 
@@ -303,7 +304,7 @@ class Sampler:
             return
         stuck = frame.f_code is probe.code and frame.f_lasti == probe.lasti
         asleep = 2 * (cpu - probe.cpu_ns) < now - probe.wall_ns
-        self._settle_probe(State.BLOCKED if stuck and asleep else State.ON_CPU)
+        self._settle_probe(_state_in_call(frame) if stuck and asleep else State.ON_CPU)
 
     def _settle_probe(self, state: State) -> None:
         probe, self._probe = self._probe, None
@@ -381,13 +382,18 @@ class Sampler:
         if 2 * used >= elapsed:
             state = State.ON_CPU
         else:
-            state = State.IDLE if seen.idle() else State.BLOCKED
+            state = State.IDLE if seen.idle() else _state_in_call(frame)
         credit = 0
         if state is not State.IDLE:
             # What was used while it was seen idle belongs to work that was not seen.
             credit, clock.unattributed_ns = clock.unattributed_ns, 0
         self._add(seen, state, elapsed, credit)
         self._observer.suspended_main(clock.ident, current, elapsed, accounted)
+
+
+def _state_in_call(frame: FrameType) -> State:
+    """The state of a thread that uses no CPU and has work: stuck in a call, or kept from running."""
+    return State.ON_CPU if idle.is_between_calls(frame) else State.BLOCKED
 
 
 def _running_greenlet(followed: switches.Switches) -> greenlet | None:

@@ -18,7 +18,9 @@ try:
     import fcntl
     import termios
 except ImportError:  # not a Unix
-    fcntl = termios = None  # type: ignore[assignment]
+    _HAS_IOCTL = False
+else:
+    _HAS_IOCTL = True
 
 #: More signals than this are not left unread.
 MAX_UNREAD = 100
@@ -34,7 +36,7 @@ class WakeupSocket:
 
     def look_at(self, loop: Any) -> None:
         """Find the socket of a loop that runs now. Main thread only."""
-        if loop is None or fcntl is None or loop is self._loop_now():
+        if loop is None or not _HAS_IOCTL or loop is self._loop_now():
             return
         self._loop = ref(loop)
         reader = getattr(loop, "_ssock", None)
