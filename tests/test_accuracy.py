@@ -6,6 +6,7 @@ statistics of sampling, for which each limit leaves room. docs/accuracy.md has l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,23 @@ LIMITS = {100.0: 0.10, 1000.0: 0.05}
 # Standard errors on top of it: a suite that runs hundreds of comparisons may not fail by chance.
 SAMPLING_ERRORS = 3
 
+# Threads other than the main one are looked at when they let go of the GIL: some of what they burned just
+# before is put down to the call that did so (docs/accuracy.md).
+THREAD_CPU_LIMIT = 0.35
+
 rates = pytest.mark.parametrize("rate_hz", LIMITS, ids=lambda rate_hz: f"{rate_hz:g}Hz")
 
 
-def assert_accurate(profile: Profile, works: list[Work], rate_hz: float) -> None:
+def assert_accurate(
+    profile: Profile, works: list[Work], rate_hz: float, limits: Mapping[str, float] | None = None
+) -> None:
+    """`limits` are those of kinds that have one of their own."""
     rows = compare(profile, works)
     kinds = by_kind(rows)
     table = format_rows([*kinds, *rows])
     for row in kinds:
-        allowed = LIMITS[rate_hz] + SAMPLING_ERRORS * row.sampling_error(rate_hz)
+        limit = (limits or {}).get(row.kind, LIMITS[rate_hz])
+        allowed = limit + SAMPLING_ERRORS * row.sampling_error(rate_hz)
         assert abs(row.ratio - 1) <= allowed, f"{row.kind}: more than {allowed:.1%} off\n{table}"
         assert row.right_share >= RIGHT_SHARE, f"{row.kind}: under the wrong route\n{table}"
 
@@ -99,7 +108,7 @@ def test_tiny_socket_writes_do_not_draw_the_cpu_time(tmp_path: Path, rate_hz: fl
 @pytest.mark.accuracy
 def test_executor_threads_and_blocking_calls(tmp_path: Path, rate_hz: float) -> None:
     profile, works = run_profiled("executor_threads", tmp_path, rate_hz=rate_hz, seconds=SECONDS)
-    assert_accurate(profile, works, rate_hz)
+    assert_accurate(profile, works, rate_hz, {"CPU in executor threads": THREAD_CPU_LIMIT})
 
 
 @rates
