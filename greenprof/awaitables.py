@@ -61,25 +61,36 @@ def step(awaitable: Any) -> tuple[FrameType | None, Any]:
     if kind is AsyncGeneratorType:
         return awaitable.ag_frame, awaitable.ag_await
     if kind.__name__ in _WRAPPERS:
-        return None, next(filter(_is_awaitable, gc.get_referents(awaitable)), None)
-    # Compiled coroutines (Cython) have the attributes, and sometimes no frame.
-    return getattr(awaitable, "cr_frame", None), getattr(awaitable, "cr_await", None)
+        return None, _kept_by(awaitable)
+    # Compiled coroutines (Cython) have the attributes; they may have no frame. Others' own
+    # classes, as proxies of coroutines are, have neither.
+    frame = getattr(awaitable, "cr_frame", None)
+    below = getattr(awaitable, "cr_await", None)
+    return frame, _kept_by(awaitable) if frame is None and below is None else below
+
+
+def _kept_by(obj: Any) -> Any:
+    """The one awaitable that an object refers to, None if there are several."""
+    values = gc.get_referents(obj)
+    values.extend(getattr(obj, "__dict__", {}).values())
+    found = {id(value): value for value in values if _is_awaitable(value)}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def _is_awaitable(obj: object) -> bool:
-    if isinstance(obj, type):
-        return False
+    kind = type(obj)
     return (
-        isinstance(obj, (CoroutineType, AsyncGeneratorType, GeneratorType))
-        or type(obj).__name__ in _WRAPPERS
-        or is_future(obj)
+        issubclass(kind, (CoroutineType, AsyncGeneratorType, GeneratorType))
+        or kind.__name__ in _WRAPPERS
+        or hasattr(kind, "_asyncio_future_blocking")
     )
 
 
 def root_frame(task: Any) -> FrameType | None:
-    """The outermost frame of a task's coroutine, None where it has none (compiled, finished)."""
+    """The outermost frame of a task's coroutine; None where none of it is ever on a stack."""
     coroutine = task.get_coro()
-    return None if coroutine is None else step(coroutine)[0]
+    # What compiled coroutines show as their frame is made up.
+    return step(coroutine)[0] if type(coroutine) in (CoroutineType, GeneratorType) else None
 
 
 def waiter_of(task: Any) -> Any:
@@ -87,33 +98,37 @@ def waiter_of(task: Any) -> Any:
     return getattr(task, "_fut_waiter", None)
 
 
-def awaited_by(future: Any) -> Any:
+def awaited_by(future: Any) -> tuple[Any, Any]:
     """The task that waits for a task or future, or the greenlet that it will switch to when done.
 
-    None if none does or it cannot be told. Seen through `gather`, `shield`, `wait`, `wait_for`,
-    `TaskGroup` and anyio's task groups. Of several, one.
+    Seen through `gather`, `shield`, `wait`, `wait_for`, `as_completed` and task groups, asyncio's
+    and anyio's. Of several, one. (None, None) if none does or it cannot be told.
+
+    The second is None, or a task group whose task does not wait for it yet: it is still inside
+    the group's ``async with``.
     """
     hops = [future]
+    host: tuple[Any, Any] = (None, None)
     for _ in range(_MAX_HOPS):
-        if not hops:
-            return None
         found: list[Any] = []
         for hop in hops[:_MAX_HOPS]:
             for waiting in _waiting_for(hop):
                 if waiting is future:
                     continue
                 if is_task(waiting) or isinstance(waiting, greenlet):
-                    return waiting
-                found.append(waiting)
+                    return waiting, None
+                if is_future(waiting):
+                    found.append(waiting)
+                elif hop is future:
+                    host = _host_of(waiting), waiting
+        if not found:
+            break
         hops = found
-    return None
+    return host if host[0] is not None else (None, None)
 
 
 def _waiting_for(future: Any) -> Iterator[Any]:
-    known = getattr(future, "_asyncio_awaited_by", None)  # Python 3.14 keeps it itself
-    if known:
-        yield from known
-        return
+    """Futures, tasks, greenlets and task groups that a future will tell that it is done."""
     for entry in getattr(future, "_callbacks", None) or ():
         callback = entry[0] if isinstance(entry, tuple) else entry
         yield from _waiting_in(callback)
@@ -131,24 +146,41 @@ def _waiting_in(callback: Any) -> Iterator[Any]:
                 continue
             if isinstance(value, greenlet):
                 yield value
-            elif name in ("outer", "waiter", "self"):
-                yield from _task_or_owner(value)
+            elif name in ("outer", "waiter", "self", "done", "task_status_future"):
+                yield from _behind(value)
     else:
         owner = getattr(callback, "__self__", None)
         if owner is not None and (isinstance(callback, MethodType) or is_task(owner)):
-            yield from _task_or_owner(owner)
+            yield from _behind(owner)
 
 
-def _task_or_owner(value: Any) -> Iterator[Any]:
+def _behind(value: Any) -> Iterator[Any]:
     if is_future(value):
         yield value
         return
-    for parent in (
-        getattr(value, "_parent_task", None),  # asyncio.TaskGroup
-        getattr(getattr(value, "cancel_scope", None), "_host_task", None),  # anyio.TaskGroup
-    ):
-        if parent is not None and is_task(parent):
-            yield parent
+    # as_completed() fills a queue, from which whoever iterates takes.
+    getters = getattr(getattr(value, "_done", value), "_getters", None)
+    if getters is not None:
+        yield from filter(is_future, list(getters))
+    elif _host_of(value) is not None:
+        completed = getattr(value, "_on_completed_fut", None)
+        yield value if completed is None else completed
+
+
+def _host_of(group: Any) -> Any:
+    """The task that opened a task group, asyncio's or anyio's; None for anything else."""
+    task = getattr(group, "_parent_task", None)
+    if task is None:
+        task = getattr(getattr(group, "cancel_scope", None), "_host_task", None)
+    return task if is_task(task) else None
+
+
+def holds(awaitable: Any, group: Any) -> bool:
+    """Whether a suspended coroutine is inside the ``async with`` of a task group."""
+    return any(
+        type(found) is MethodType and found.__self__ is group and found.__name__ == "__aexit__"
+        for found in gc.get_referents(awaitable)
+    )
 
 
 def describe(awaitable: Any) -> str | None:

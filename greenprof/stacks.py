@@ -13,7 +13,7 @@ greenhack's own loop, Playwright), it is the other way about: the sync code is t
 from __future__ import annotations
 
 from itertools import accumulate, repeat
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from greenlet import greenlet
@@ -28,6 +28,11 @@ MAX_DEPTH = 2000
 MAX_PARTS = 32
 
 PYTHON, AWAITED, BOUNDARY = range(3)
+
+# A task's own frames come below the innermost of these; uvloop has no frame but the runner's.
+_RUNS_TASKS = frozenset(
+    {"Handle._run", "BaseEventLoop.run_forever", "BaseEventLoop.run_until_complete", "Runner.run"}
+)
 
 
 class RawStack:
@@ -82,12 +87,9 @@ class RawStack:
                 kind, crosses = starts[at]
             role = bridges.role_of(frame.f_code)
             found.append((BOUNDARY if role is not None or at in self.edges else kind, crosses))
-            if role is not None:
-                kind = _KIND_BELOW.get(role.part, kind)
+            if role is not None and role.part is Part.AWAIT_SITE:
+                kind = AWAITED
         return found
-
-
-_KIND_BELOW = {Part.AWAIT_SITE: AWAITED, Part.BRIDGE_FRAME: PYTHON, Part.TRAMPOLINE: PYTHON}
 
 
 def walk(frame: FrameType | None) -> list[FrameType]:
@@ -103,7 +105,22 @@ def walk(frame: FrameType | None) -> list[FrameType]:
     except AttributeError:  # the root's f_back is None, which has none
         frames.pop()
     frames.reverse()
+    if _launchers:
+        for at, above in enumerate(frames[:_LAUNCHER_DEPTH]):
+            if above.f_code in _launchers:
+                del frames[: at + 1]
+                break
     return frames
+
+
+# How deep below the thread's root `greenprof run` runs the program.
+_LAUNCHER_DEPTH = 16
+_launchers: list[CodeType] = []
+
+
+def leave_out_above(code: CodeType) -> None:
+    """Say that a function runs the program: it and its callers are no part of any stack."""
+    _launchers.append(code)
 
 
 def running(
@@ -120,27 +137,37 @@ def running(
     """
     parts, members = _parts(frame, current)
     stack = RawStack()
-    first, start = 0, 0
-    is_tasks = False
-    if task is not None:
-        root = awaitables.root_frame(task)
-        for number in range(len(parts) - 1, -1, -1):
-            try:
-                start = parts[number].index(root)  # type: ignore[arg-type]
-            except ValueError:
-                continue
-            first, is_tasks = number, True
-            break
-        else:
-            # A root without a frame (compiled code) or cut off: still the task's, if anything
-            # says that a loop is above.
-            is_tasks = root is None or len(parts[0]) >= MAX_DEPTH
+    first, start, is_tasks = (0, 0, False) if task is None else _find_root(parts, task)
     _compose(stack, parts, members, first, start, switches)
     if is_tasks and stack.owner is None:
         _put_awaiting_above(stack, task, switches)
-    elif not is_tasks and members[0] is not None and not _is_hub(parts[0]):
+    elif not is_tasks and members[0] is not None and not is_hub(parts[0]):
         _put_spawner_above(stack, members[0])
     return stack, is_tasks
+
+
+def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]:
+    """Where a task begins: the part, the index of its root there, and whether it was found."""
+    root = awaitables.root_frame(task)
+    if root is None:  # compiled code: it begins below the loop
+        for number in range(len(parts) - 1, -1, -1):
+            for at in range(len(parts[number]) - 1, -1, -1):
+                if parts[number][at].f_code.co_qualname in _RUNS_TASKS:
+                    return number, at + 1, True
+        return 0, 0, True
+    for number in range(len(parts) - 1, -1, -1):
+        frames = parts[number]
+        try:
+            start = frames.index(root)
+        except ValueError:
+            continue
+        # An eager task begins inside the coroutine that creates it.
+        for at in range(start):
+            if frames[at].f_code.co_flags & CO_AWAITS:
+                return number, at, True
+        return number, start, True
+    # Cut off, if the walk came to its limit: still the task's.
+    return 0, 0, len(parts[0]) >= MAX_DEPTH
 
 
 def _parts(
@@ -151,17 +178,17 @@ def _parts(
     parts = [frames]
     members = [current]
     parent = current
-    while parent is not None and not _is_hub(frames) and len(parts) < MAX_PARTS:
+    while parent is not None and not is_hub(frames) and len(parts) < MAX_PARTS:
         parent = parent.parent
         frames = [] if parent is None else walk(parent.gr_frame)
-        if not frames or _is_hub(frames):
+        if not frames or is_hub(frames):
             break
         parts.insert(0, frames)
         members.insert(0, parent)
     return parts, members
 
 
-def _is_hub(frames: list[FrameType]) -> bool:
+def is_hub(frames: list[FrameType]) -> bool:
     role = bridges.role_of(frames[0].f_code)
     return role is not None and role.part is Part.HUB
 
@@ -191,12 +218,13 @@ def _compose(
             if waiter is None:
                 continue
             stack.edges.add(len(stack.frames) - 1)
-            if waiter not in members:
+            at = members.index(waiter) if waiter in members else -1
+            if at < 0 and waiter.parent is not None:
                 _splice(stack, waiter)
                 stack.begin(AWAITED, True)
-            elif members.index(waiter) < number:
+            elif at < number:
                 # The sync code runs its own loop below it: it is the root.
-                stack.make_root(waiter, parts[members.index(waiter)])
+                stack.make_root(waiter, walk(waiter.gr_frame) if at < 0 else parts[at])
 
 
 def _add(stack: RawStack, frame: FrameType) -> None:
@@ -252,18 +280,23 @@ def suspended(awaitable: Any, switches: Switches | None) -> RawStack:
     return stack
 
 
-def _follow(stack: RawStack, awaitable: Any, switches: Switches | None) -> None:
+def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: Any = None) -> bool:
+    """Add a chain of awaits; return whether it came to the ``async with`` of `group`, its end."""
     seen: set[int] = set()
     leaf: Any = None
     while awaitable is not None and len(stack.frames) < MAX_DEPTH:
         if id(awaitable) in seen:
             stack.error = "the chain of awaits is a circle"
-            return
+            break
         seen.add(id(awaitable))
         leaf = awaitable
         if awaitables.is_future(awaitable):
             break
-        frame, awaitable = awaitables.step(awaitable)
+        frame, below = awaitables.step(awaitable)
+        if group is not None and frame is not None and awaitables.holds(awaitable, group):
+            _add(stack, frame)
+            return True
+        awaitable = below
         if frame is None:
             continue
         waiter = bridge_frame_waiter(frame, switches)
@@ -276,14 +309,16 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None) -> None:
             continue
         stack.edges.add(len(stack.frames) - 1)
         handed = _splice(stack, waiter)
-        stack.begin(AWAITED, True)
-        if awaitable is None or awaitables.is_future(awaitable):
+        if handed is not None and (awaitable is None or awaitables.is_future(awaitable)):
             # The bridge frame yields what the awaited coroutine yields: that one runs, step by
-            # step, in the sync greenlet, and hangs on its await site.
-            awaitable = handed if handed is not None else awaitable
+            # step, in the sync greenlet, and hangs on its await site. No boundary there.
+            awaitable = handed
+        else:
+            stack.begin(AWAITED, True)
     if stack.frames and isinstance(stack.frames[-1], FrameType):
         stack.deadline = awaitables.deadline_of(stack.frames[-1])
     stack.leaf = awaitables.describe(leaf)
+    return False
 
 
 def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
@@ -306,10 +341,14 @@ def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
 
 
 def _put_awaiting_above(stack: RawStack, task: Any, switches: Switches | None) -> None:
-    """Put the stacks of whoever waits for this task above it: tasks, or sync code in the end."""
+    """Put the stacks of whoever waits for this task above it: tasks, or sync code in the end.
+
+    A task of a task group has the function that opened the group above it, even where that one
+    does something else just now.
+    """
     seen = {id(task)}
     for _ in range(MAX_PARTS):
-        task = awaitables.awaited_by(task)
+        task, group = awaitables.awaited_by(task)
         if task is None or id(task) in seen:
             return
         seen.add(id(task))
@@ -323,8 +362,8 @@ def _put_awaiting_above(stack: RawStack, task: Any, switches: Switches | None) -
             above.edges.add(len(frames) - 1)
             above.owner = task
             stack.segments[0] = (0, AWAITED, True)
-        else:
-            _follow(above, task.get_coro(), switches)
+        elif not _follow(above, task.get_coro(), switches, group) and group is not None:
+            return
         stack.put_above(above)
         if above.owner is not None:
             stack.owner = above.owner
