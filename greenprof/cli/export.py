@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from greenprof.cli import options
 from greenprof.cli.delivery import write
-from greenprof.cli.outputs import plan_outputs
+from greenprof.cli.outputs import STDOUT, plan_outputs
 from greenprof.cli.terminal import say
 from greenprof.printable import printable
 
@@ -61,15 +62,19 @@ def command(
     *,
     force: bool,
     quiet: bool,
-) -> None:
+) -> Callable[[], None]:
     """Write a saved profile in another format; several are merged into one."""
     if not paths:
         raise click.UsageError(
             "no output given: name a file with -o, such as -o out.speedscope.json"
         )
-    outputs = plan_outputs(paths, format_name, force=force)
-    profile = options.load(files)
-    for output in outputs:
-        write(profile, output, clock, force=force)
-        if not quiet and output.path != "-":
-            say(f"greenprof: wrote {printable(output.shown)}")
+
+    def job() -> None:
+        outputs = plan_outputs(paths, format_name, force=force)
+        profile = options.load(files)
+        for output in outputs:
+            write(profile, output, clock, force=force)
+            if not quiet and output.path != STDOUT:
+                say(f"greenprof: wrote {printable(output.shown)}")
+
+    return job

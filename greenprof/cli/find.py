@@ -122,6 +122,8 @@ def _script(path: str, absolute: str) -> Loaded:
             raise ProgramError(f"cannot run {path!r}: {error}") from None
         if code is None:
             raise ProgramError(f"cannot run {path!r}: it holds no code")
+    elif b"\0" in source:
+        raise ProgramError(f"cannot run {path!r}: it is not a Python script, it has null bytes")
     else:
         loader = SourceFileLoader("__main__", absolute)
         code = compile(source, absolute, "exec", dont_inherit=True)

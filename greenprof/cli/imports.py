@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
 __all__ = ["OwnImports"]
 
-# The program's click may be of another version or author. greenlet is not here: there is one to a process.
-PRIVATE = ("click",)
+# The program's click may be of another version or author. greenlet is not here: a process has one.
+PRIVATE = ("click", "rich")
 SHARED = ("greenprof", "greenlet", "__main__")
 
 
@@ -30,26 +30,28 @@ class OwnImports:
     def hide(self, folder: str | None) -> None:
         """Takes away greenprof's private modules and what `folder`, first in the program's path, has."""
         tops = {*PRIVATE, *(_shadowing(folder) if folder is not None else ())}
-        for name in list(sys.modules):
-            if name.partition(".")[0] in tops:
-                self._hidden[name] = sys.modules.pop(name)
+        self._hidden = _take(_submodules(tops))
 
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         """Imports as greenprof did before the program ran."""
-        modules = {name: sys.modules.get(name) for name in self._hidden}
-        path = sys.path
-        sys.path = list(self._path)
+        path, sys.path = sys.path, list(self._path)
+        theirs = _take({*self._hidden, *_submodules(PRIVATE)})
         sys.modules.update(self._hidden)
         try:
             yield
         finally:
             sys.path = path
-            for name, module in modules.items():
-                if module is None:
-                    sys.modules.pop(name, None)
-                else:
-                    sys.modules[name] = module
+            _take({*self._hidden, *_submodules(PRIVATE)})
+            sys.modules.update(theirs)
+
+
+def _submodules(tops: Collection[str]) -> set[str]:
+    return {name for name in sys.modules if name.partition(".")[0] in tops}
+
+
+def _take(names: set[str]) -> dict[str, ModuleType]:
+    return {name: sys.modules.pop(name) for name in names if name in sys.modules}
 
 
 def _shadowing(folder: str) -> set[str]:

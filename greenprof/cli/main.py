@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["greenprof", *[word for word in words[:1] if word in COMMANDS]])
     try:
         job = greenprof.main(words, prog_name="greenprof", standalone_mode=False)
-        # A program runs here, outside of click's frames and error handling.
+        # Work is done here, outside of click's frames: it handles some errors in its own way.
         code = job() if callable(job) else job
     except click.exceptions.Abort:
         return 130

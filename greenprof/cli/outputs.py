@@ -42,6 +42,10 @@ def plan_outputs(paths: Sequence[str], format_name: str | None, *, force: bool) 
     """
     outputs: list[Output] = []
     if not paths:
+        if format_name is not None:
+            raise OutputError(
+                "--format is for an output: name one with -o, or -o - for standard output"
+            )
         return outputs
     # The formats' modules are no business of a program that is profiled without any.
     from greenprof.exporters import find_exporter

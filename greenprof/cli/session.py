@@ -16,8 +16,8 @@ from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
-    from greenprof.profiles import Profile
     from greenprof.profiler import Profiler
+    from greenprof.profiles import Profile
 
 __all__ = ["Session"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,13 +25,17 @@ Examples:
 @options.files
 @click.option("--tree", is_flag=True, help="Show whole stacks as a tree.")
 @options.clock
-def command(files: tuple[Path, ...], clock: str, *, tree: bool) -> None:
+def command(files: tuple[Path, ...], clock: str, *, tree: bool) -> Callable[[], None]:
     """Show a saved profile; several are merged into one."""
-    profile = options.load(files)
-    if sys.stdout is None:
-        return
-    from greenprof.cli.screen import draw
-    from greenprof.exporters.text import summary_renderable, tree_renderable
 
-    render = tree_renderable if tree else summary_renderable
-    write_output("-", draw(render(profile, clock=clock), sys.stdout))
+    def job() -> None:
+        profile = options.load(files)
+        if sys.stdout is None:
+            return
+        from greenprof.cli.screen import draw
+        from greenprof.exporters.text import summary_renderable, tree_renderable
+
+        render = tree_renderable if tree else summary_renderable
+        write_output("-", draw(render(profile, clock=clock), sys.stdout))
+
+    return job
