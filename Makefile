@@ -9,7 +9,7 @@ VENV ?= .venv
 PYTHON ?= $(shell bash .ci/pythons | head -n 1 | cut -d ' ' -f 2-)
 ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 DEMO := demo
 DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof speedscope.json collapsed txt)
 
@@ -50,13 +50,14 @@ $(VENV)/.created:
 	    echo "or name it: make PYTHON=/path/to/python3" >&2; \
 	    exit 1; \
 	fi
-	"$(PYTHON)" -m venv $(VENV)
+	@echo "Setting up $(VENV) with $(PYTHON); this takes a minute, once."
+	@"$(PYTHON)" -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml
-	$(PIP) -e '.[demo]'
+	@$(PIP) -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.created pyproject.toml
-	$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.demo-ready
