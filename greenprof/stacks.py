@@ -41,16 +41,18 @@ class RawStack:
     `segments` are (index of the first frame, PYTHON or AWAITED, whether a greenlet boundary lies
     above it), in ascending order. `edges` are the indexes of bridge frames and await sites that
     were found by switches alone. `owner` is the sync greenlet that the stack belongs to when it
-    is not the task's. `leaf` names what ends the chain of awaits, `deadline` is when it will.
+    is not the task's; `handed` says that the last frame is its own, which awaits what is put below.
+    `leaf` names what ends the chain of awaits, `deadline` is when it will.
     """
 
-    __slots__ = ("deadline", "edges", "error", "frames", "leaf", "owner", "segments")
+    __slots__ = ("deadline", "edges", "error", "frames", "handed", "leaf", "owner", "segments")
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
         self.segments: list[tuple[int, int, bool]] = []
         self.edges: set[int] = set()
         self.owner: greenlet | None = None
+        self.handed = False
         self.leaf: str | None = None
         self.deadline: float | None = None
         self.error: str | None = None
@@ -66,6 +68,16 @@ class RawStack:
         self.frames[:] = [*frames, bridge_frame]
         self.segments[:] = [(0, PYTHON, False), (len(frames), AWAITED, True)]
         self.edges = {len(frames) - 1, len(frames)}
+
+    def put_below(self, other: RawStack) -> None:
+        """Put this stack below that of whoever waits for it."""
+        if other.owner is not None:
+            self.owner = other.owner
+        if other.handed and self.segments:
+            self.segments[0] = (0, AWAITED, True)
+        else:
+            self.handed = self.handed or other.handed
+        self.put_above(other)
 
     def put_above(self, other: RawStack) -> None:
         """Put another stack's frames above this one's root."""
@@ -128,19 +140,23 @@ def running(
     current: greenlet | None,
     switches: Switches | None,
     task: Any = None,
+    *,
+    above: bool = True,
 ) -> tuple[RawStack, bool]:
     """The stack of what a thread runs, and whether it belongs to `task`.
 
     `frame` is the running frame, `current` the greenlet that runs (None: not known), `task` the
     asyncio task that is current on the thread's loop. It is not the task's if, say, a loop that
-    runs in a child greenlet has handed control back to the sync code.
+    runs in a child greenlet has handed control back to the sync code. `above`: with the stacks of
+    whoever waits for the task.
     """
     parts, members = _parts(frame, current)
     stack = RawStack()
     first, start, is_tasks = (0, 0, False) if task is None else _find_root(parts, task)
     _compose(stack, parts, members, first, start, switches)
     if is_tasks and stack.owner is None:
-        _put_awaiting_above(stack, task, switches)
+        if above:
+            stack.put_below(awaiting(task, switches))
     elif not is_tasks and members[0] is not None and not is_hub(parts[0]):
         _put_spawner_above(stack, members[0])
     return stack, is_tasks
@@ -266,15 +282,18 @@ def handed_over(frame: FrameType) -> Any:
     return bridges.variable_of(frame, role)
 
 
-def suspended(awaitable: Any, switches: Switches | None) -> RawStack:
-    """The stack of a suspended coroutine or task, from its root to what it waits for last."""
+def suspended(awaitable: Any, switches: Switches | None, *, above: bool = True) -> RawStack:
+    """The stack of a suspended coroutine or task, from its root to what it waits for last.
+
+    `above`: with the stacks of whoever waits for the task.
+    """
     stack = RawStack()
     task = awaitable if awaitables.is_task(awaitable) else None
     try:
         stack.begin(PYTHON, False)
         _follow(stack, awaitable if task is None else task.get_coro(), switches)
-        if task is not None and stack.owner is None:
-            _put_awaiting_above(stack, task, switches)
+        if above and task is not None and stack.owner is None:
+            stack.put_below(awaiting(task, switches))
     except Exception as error:  # objects of any library are looked at here: keep what was found
         stack.error = f"{type(error).__name__}: {error}"
     return stack
@@ -340,34 +359,34 @@ def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
     return stack
 
 
-def _put_awaiting_above(stack: RawStack, task: Any, switches: Switches | None) -> None:
-    """Put the stacks of whoever waits for this task above it: tasks, or sync code in the end.
+def awaiting(task: Any, switches: Switches | None) -> RawStack:
+    """The stacks of whoever waits for this task: tasks, or sync code in the end; maybe empty.
 
     A task of a task group has the function that opened the group above it, even where that one
-    does something else just now.
+    does something else just now. `owner` is the sync code's greenlet, if it comes to that.
     """
+    stack = RawStack()
     seen = {id(task)}
     for _ in range(MAX_PARTS):
         task, group = awaitables.awaited_by(task)
         if task is None or id(task) in seen:
-            return
+            break
         seen.add(id(task))
         above = RawStack()
         above.begin(PYTHON, False)
         if isinstance(task, greenlet):
-            frames = walk(task.gr_frame)
-            if not frames:
-                return
-            above.frames = frames
-            above.edges.add(len(frames) - 1)
+            above.frames = walk(task.gr_frame)
+            if not above.frames:
+                break
+            above.edges.add(len(above.frames) - 1)
             above.owner = task
-            stack.segments[0] = (0, AWAITED, True)
+            above.handed = True
         elif not _follow(above, task.get_coro(), switches, group) and group is not None:
-            return
-        stack.put_above(above)
+            break
+        stack.put_below(above)
         if above.owner is not None:
-            stack.owner = above.owner
-            return
+            break
+    return stack
 
 
 def _put_spawner_above(stack: RawStack, child: greenlet) -> None:

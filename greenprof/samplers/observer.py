@@ -9,6 +9,7 @@ from typing import Any
 from greenlet import greenlet
 
 from greenprof import idle, labels, loops, stacks, switches
+from greenprof._native import get_ident
 from greenprof.profiles import State
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.watch import Tasks, Watch, name_leaf
@@ -85,21 +86,27 @@ class Observer:
         Whoever turns out to run, or to be run for, is added to `accounted`.
         """
         followed = switches.of_thread(ident)
-        loop = self._finder.find(ident, stacks.walk(frame))
+        loop = self._finder.find(ident, () if ident == get_ident() else stacks.walk(frame))
         if loop is not None:
             self._loop_threads[id(loop)] = ident
         task = loops.current_task(loop)
-        raw, is_tasks = stacks.running(frame, current, followed, task)
+        raw, is_tasks = stacks.running(frame, current, followed, task, above=False)
         in_task = True
+        known = None
+        if is_tasks and raw.owner is None:
+            known = self.tasks.find(task)
+            node = self.tasks.node(known, task, raw, time.monotonic_ns())
+        else:
+            node = self.recorder.node(raw)
         if raw.owner is not None:
             group = self.thread_group(ident)
             accounted.add(id(raw.owner))
             accounted.add(id(task))
-        elif is_tasks:
-            group = self.tasks.meet(task, raw).group
+        elif known is not None:
+            group = self.tasks.meet(known, task, raw)
             accounted.add(id(task))
         elif current is not None and self.watch.below_hub(current):
-            group = self.tasks.meet(current, raw).group
+            group = self.tasks.meet(self.tasks.find(current), current, raw)
         else:
             in_task = False
             group = self.thread_group(ident)
@@ -107,7 +114,6 @@ class Observer:
                 group = self._loop_group(ident)
         if current is not None:
             accounted.add(id(current))
-        node = self.recorder.node(raw)
         return Observation(raw, ident, group, self.thread_index(ident), node, in_task)
 
     def _runs_loop(self, raw: stacks.RawStack, current: greenlet | None, loop: Any) -> bool:

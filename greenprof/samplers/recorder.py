@@ -74,8 +74,8 @@ class Recorder:
             name = "[other]"
         return self._threads.setdefault(name, len(self._threads))
 
-    def node(self, raw: RawStack) -> int:
-        """The id of a stack."""
+    def node(self, raw: RawStack, below: int = -1) -> int:
+        """The id of a stack, or of one below another (-1: none)."""
         frames = raw.frames
         codes = list(map(_code_of, frames))
         try:
@@ -89,12 +89,13 @@ class Recorder:
                 tuple(raw.segments),
                 tuple(sorted(raw.edges)),
                 raw.leaf,
+                below,
             )
         )
         found = self._remembered.get(key)
         if found is not None:
             return found
-        node = -1
+        node = below
         for code, offset, (kind, crosses) in zip(codes, offsets, raw.kinds(), strict=True):
             node = self._child(node, code, offset * 8 + crosses * 4 + kind)
             if node < 0:

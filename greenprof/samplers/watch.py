@@ -17,39 +17,65 @@ from weakref import WeakSet, ref
 from greenlet import greenlet
 
 from greenprof import awaitables, idle, labels, loops, stacks, switches
+from greenprof._native import get_ident
 from greenprof.frames import origin_of
 from greenprof.profiles import FrameOrigin, State
 from greenprof.samplers.recorder import Recorder
 from greenprof.switches import Switches
 
 #: The part of a tick's period that looks may take.
-BUDGET = 0.015
+BUDGET = 0.007
 MIN_LOOKS = 2
 MAX_LOOKS = 64
 #: A stack that was rebuilt longer ago than this is rebuilt: its callers may have changed.
-MAX_AGE_NS = 5_000_000_000
+MAX_AGE_NS = 2_000_000_000
 #: A copy of the registry of tasks costs time in proportion to their number; it may cost this part
 #: of all time, and is made at least as often as the second figure where the number is unchanged.
 REFRESH_BUDGET = 0.002
 REFRESH_NS = 500_000_000
+#: A task that nobody waits for may be waited for a moment later.
+RECHECK_NS = 50_000_000
 #: A task that serves a request may not know its route yet when it is first seen.
 LABEL_LOOKS = 3
 
 
 class Known:
-    """What is remembered of one task: its group, and its stack while it does not run."""
+    """What is remembered of one task.
 
-    __slots__ = ("deadline", "group", "looks", "node", "owner", "rebuilt_ns", "reference", "waiter")
+    Its group; its stack (`node`, `owner`, `deadline`) while it waits for `waiter`; and the stack
+    of whoever waits for it (`above`, `route`, `awaiting`), which lasts longer than that.
+    """
 
-    def __init__(self, reference: Any, group: int) -> None:
-        self.reference = reference
-        self.group = group
+    __slots__ = (
+        "above",
+        "awaiting",
+        "deadline",
+        "group",
+        "handed",
+        "looks",
+        "node",
+        "owner",
+        "rebuilt_ns",
+        "reference",
+        "route",
+        "waiter",
+        "within_ns",
+    )
+
+    def __init__(self, task: Any) -> None:
+        self.reference = ref(task)
+        self.group = -1
         self.looks = 0
         self.waiter: Any = None
         self.node = -1
         self.owner: Any = None
         self.deadline: float | None = None
         self.rebuilt_ns = 0
+        self.above = -1
+        self.awaiting: Any = None
+        self.handed = False
+        self.route: str | None = None
+        self.within_ns = 0
 
 
 class Tasks:
@@ -60,31 +86,50 @@ class Tasks:
         self._known: dict[int, Known] = {}
         self._prune_at = 4096
 
-    def find(self, task: Any) -> Known | None:
-        """What is remembered of a task, None if it is new."""
+    def find(self, task: Any) -> Known:
+        """What is remembered of a task; nothing, if it is new."""
         found = self._known.get(id(task))
-        return found if found is not None and found.reference() is task else None
-
-    def meet(self, task: Any, raw: stacks.RawStack) -> Known:
-        """Remember a task, and find its group by what its stack says."""
-        known = self.find(task)
-        if known is not None and known.looks >= LABEL_LOOKS and awaitables.is_task(task):
-            return known
-        group = self._recorder.group(*labels.label_of(task, raw, 0))
-        if known is None:
-            known = self._known[id(task)] = Known(ref(task), group)
-            self._recorder.count_task(group)
+        if found is None or found.reference() is not task:
+            found = self._known[id(task)] = Known(task)
             if len(self._known) > self._prune_at:
                 self._prune()
-        elif known.group != group:
+        return found
+
+    def node(self, known: Known, task: Any, raw: stacks.RawStack, now_ns: int) -> int:
+        """The id of a task's stack, below those of whoever waits for the task.
+
+        `raw` is the task's own part; it gets the owner if that waits for the task.
+        """
+        if now_ns >= known.within_ns:
+            above = stacks.awaiting(task, switches.of_thread(get_ident()))
+            above.leaf = None
+            known.above = self._recorder.node(above) if above.frames else -1
+            known.awaiting = _weakly(above.owner)
+            known.handed = above.handed
+            known.route = labels.route_of(above.frames)
+            known.within_ns = now_ns + (MAX_AGE_NS if above.frames else RECHECK_NS)
+        if known.awaiting is not None:
+            raw.owner = known.awaiting()
+        if known.handed:
+            raw.segments[0] = (0, stacks.AWAITED, True)
+        return self._recorder.node(raw, known.above)
+
+    def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
+        """The group of a task, by what its stack says; counted when it is first seen."""
+        is_task = awaitables.is_task(task)
+        if known.looks >= LABEL_LOOKS and is_task:
+            return known.group
+        name, kind = labels.label_of(task, raw, 0)
+        group = self._recorder.group(known.route or name, kind)
+        if known.group != group:
             # A task that has found its route was one all along; a greenlet that serves one
             # request after another is one in each.
-            if awaitables.is_task(task):
+            if known.group >= 0 and is_task:
                 self._recorder.count_task(known.group, -1)
             self._recorder.count_task(group)
             known.group = group
         known.looks += 1
-        return known
+        return group
 
     def _prune(self) -> None:
         for key, known in list(self._known.items()):
@@ -239,10 +284,10 @@ class Watch:
         ident = self._host.thread_of_loop(loop)
         waiter = awaitables.waiter_of(task)
         known = self._tasks.find(task)
-        if known is None or not _still_there(known, waiter, now_ns):
-            raw = stacks.suspended(task, switches.of_thread(ident))
-            known = self._tasks.meet(task, raw)
-            known.node = self._recorder.node(raw)
+        if not _still_there(known, waiter, now_ns):
+            raw = stacks.suspended(task, switches.of_thread(ident), above=False)
+            known.node = self._tasks.node(known, task, raw, now_ns)
+            self._tasks.meet(known, task, raw)
             known.owner = _weakly(raw.owner)
             known.deadline = raw.deadline
             known.waiter = _weakly(waiter)
@@ -272,7 +317,7 @@ class Watch:
             return
         raw = stacks.suspended_greenlet(found, state)
         name_leaf(raw)
-        group = self._tasks.meet(found, raw).group
+        group = self._tasks.meet(self._tasks.find(found), found, raw)
         thread = self._host.thread_index(state.ident)
         self._recorder.add(group, thread, self._recorder.node(raw), State.AWAITING, weight, 0)
 
