@@ -48,14 +48,9 @@ def statement(session: Session, customer_id: int) -> dict[str, object] | None:
     customer = session.get(Customer, customer_id)
     if customer is None:
         return None
-    return {
-        "customer": customer.name,
-        "orders": [
-            {
-                "order": order.id,
-                "total": str(order_total(order)),
-                "products": [f"{line.quantity} x {line.product.name}" for line in order.lines],
-            }
-            for order in customer.orders
-        ],
-    }
+    return {"customer": customer.name, "orders": [summary(order) for order in customer.orders]}
+
+
+def summary(order: Order) -> dict[str, object]:
+    products = [f"{line.quantity} x {line.product.name}" for line in order.lines]
+    return {"order": order.id, "total": str(order_total(order)), "products": products}
