@@ -16,18 +16,11 @@ from greenprof._version import __version__
 
 if TYPE_CHECKING:
     from greenprof.bridges import Bridge, Part, Role, register_bridge
-    from greenprof.capture import (
-        Stack,
-        capture_all,
-        capture_stack,
-        dump,
-        dump_on_signal,
-        format_stack,
-        print_stack,
-    )
+    from greenprof.capture import Stack, capture_all, capture_stack
+    from greenprof.dumps import dump, dump_on_signal, format_stack, print_stack
     from greenprof.errors import GreenprofError
-    from greenprof.profiles import Profile
     from greenprof.profiler import Profiler, profile
+    from greenprof.profiles import Profile
 
 __all__ = [
     "Bridge",
@@ -52,15 +45,8 @@ __all__ = [
 # quick.
 _HOMES = {
     "bridges": ("Bridge", "Part", "Role", "register_bridge"),
-    "capture": (
-        "Stack",
-        "capture_all",
-        "capture_stack",
-        "dump",
-        "dump_on_signal",
-        "format_stack",
-        "print_stack",
-    ),
+    "capture": ("Stack", "capture_all", "capture_stack"),
+    "dumps": ("dump", "dump_on_signal", "format_stack", "print_stack"),
     "errors": ("GreenprofError",),
     "profiles": ("Profile",),
     "profiler": ("Profiler", "profile"),

@@ -6,20 +6,33 @@ well (see `greenprof.bridges`).
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, loops, stacks, switches
-from greenprof._native import get_ident
+from greenprof._native import allocate_lock, get_ident
 from greenprof.frames import FrameTable, position_of
+from greenprof.idle import waits_for_work
 from greenprof.labels import label_of
-from greenprof.profile import Frame, FrameKind, State
+from greenprof.profiles import Frame, FrameKind, State
+from greenprof.stacks import RawStack
+
+#: For how long threads' CPU clocks are watched to tell the ones that compute from the others.
+WATCH_S = 0.002
+#: The part of that time that a thread must have used to count as computing.
+ON_CPU = 0.1
+
+_OWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+
+_MARKS = {FrameKind.PYTHON: " ", FrameKind.BOUNDARY: "~", FrameKind.AWAITED: "*"}
 
 _finder = loops.LoopFinder()
 
@@ -28,7 +41,9 @@ _finder = loops.LoopFinder()
 class Stack:
     """One unified stack, root first.
 
-    `state` is None where it was not looked at. `error` says why a stack is cut short, if it is.
+    `task` is the name of the task, greenlet or thread that it belongs to, `kind` what that is:
+    "asyncio", "greenlet" or "thread". `state` is None where it cannot be told. `error` says why a
+    stack is cut short, if it is.
     """
 
     frames: tuple[Frame, ...]
@@ -38,7 +53,26 @@ class Stack:
     error: str | None = None
 
     def __str__(self) -> str:
-        return format_stack(self)
+        return self.text()
+
+    def text(self, count: int = 1) -> str:
+        """The stack as lines, root first, under a heading that says whose it is.
+
+        `count` is how many have this same stack.
+        """
+        state = "" if self.state is None else f", {self.state}"
+        several = "" if count == 1 else f" ({count} of them)"
+        lines = [f"Unified stack of {self.kind} {self.task!r}{several}{state} (innermost last):"]
+        for frame in self.frames:
+            if frame.crosses:
+                lines.append("  --- greenlet boundary ---")
+            where = f' File "{frame.path}", line {frame.line},' if frame.path else ""
+            lines.append(f" {_MARKS[frame.kind]}{where} in {frame.name}")
+        if not self.frames:
+            lines.append("  (no frames: it has not started, or is done)")
+        if self.error is not None:
+            lines.append(f"  (cut short: {self.error})")
+        return "\n".join(lines) + "\n"
 
 
 def capture_stack(target: Any = None) -> Stack:
@@ -46,58 +80,190 @@ def capture_stack(target: Any = None) -> Stack:
 
     `target` is None (the caller, wherever it runs), an `asyncio.Task`, a greenlet, a
     `threading.Thread` or a thread's identity. A greenlet that is part of a task gives the task's
-    whole stack. Raises TypeError for anything else, LookupError for a thread that has ended.
-    A task that is done has no frames.
+    whole stack. A task that has not begun has the frame that it will begin with, one that is done
+    has none. Another thread's state takes 2 ms to find out.
+
+    Raises TypeError for anything else, LookupError for a thread that does not run.
     """
     if isinstance(target, Stack):
         return target
+    look = _Look()
     if target is None:
-        return _running(sys._getframe(1), get_ident(), getcurrent())
+        return look.of_thread(look.here).stack
     if isinstance(target, greenlet):
-        return _of_greenlet(target, sys._getframe(1))
+        return look.of_greenlet(target)
     if awaitables.is_task(target):
-        return _of_task(target, sys._getframe(1))
+        return look.of_task(target)
     ident = target.ident if isinstance(target, threading.Thread) else target
-    if isinstance(ident, int) and not isinstance(ident, bool):
-        if ident == get_ident():
-            return _running(sys._getframe(1), ident, getcurrent())
-        frame = sys._current_frames().get(ident)
-        if frame is None:
-            raise LookupError(f"no thread with the identity {ident} runs in this process")
-        return _running(frame, ident, _current_of(ident))
-    raise TypeError(
-        f"cannot capture the stack of {type(target).__name__}: "
-        "pass None, an asyncio task, a greenlet or a thread"
-    )
+    if isinstance(target, bool) or not isinstance(target, (int, threading.Thread)):
+        raise TypeError(
+            f"cannot capture the stack of {type(target).__name__}: "
+            "pass None, an asyncio task, a greenlet, a thread or its identity"
+        )
+    if ident not in look.threads:
+        raise LookupError(
+            f"cannot capture the stack of {target!r}: no such thread runs in this process"
+        )
+    return look.with_states([look.of_thread(ident)])[0]
 
 
-def _current_of(ident: int) -> greenlet | None:
-    known = switches.of_thread(ident)
-    found = None if known is None else known.position()[1]
-    return None if found is None else found()
+def capture_all() -> list[Stack]:
+    """The stack and the state of every asyncio task, greenlet and thread of the process.
+
+    Threads come first, with what they run; the caller's leads. greenprof's own threads are left
+    out. Looks at every object in memory to find all greenlets, and takes 2 ms to tell which
+    threads compute.
+    """
+    look = _Look()
+    order = sorted(look.threads, key=lambda ident: ident != look.here)
+    running = [look.of_thread(ident) for ident in order if not look.is_own(ident)]
+    found = look.with_states(running)
+    shown = {id(frame) for one in running for frame in one.raw.frames}
+    tasks = {id(one.task) for one in running if one.task is not None}
+    for task in _all_tasks():
+        if id(task) not in tasks:
+            raw = stacks.suspended(task, look.switches)
+            shown.update(map(id, raw.frames))
+            found.append(look.finish(raw, task, task_state(task, raw)))
+    for one in switches.all_greenlets():
+        top = one.gr_frame
+        if top is None or id(top) in shown or stacks.is_hub(stacks.walk(top)):
+            continue
+        raw = stacks.suspended_greenlet(one, look.switches)
+        shown.update(map(id, raw.frames))
+        found.append(look.finish(raw, one, State.AWAITING))
+    return found
 
 
-def _running(frame: FrameType, ident: int, current: greenlet | None) -> Stack:
-    frames = stacks.walk(frame)
-    task = loops.current_task(_finder.find(ident, frames))
-    raw, is_tasks = stacks.running(frame, current, switches.of_thread(ident), task)
-    owner = task if is_tasks and raw.owner is None else raw.owner or current
-    return _finish(raw, owner, ident, State.ON_CPU)
+@dataclass
+class _Running:
+    """What a thread runs: `task` is the asyncio task that it belongs to, if any."""
+
+    ident: int
+    raw: RawStack
+    task: Any
+    stack: Stack
+    idle: bool
 
 
-def _of_task(task: Any, caller: FrameType) -> Stack:
-    if loops.current_task(task.get_loop()) is task:
-        here = _running(caller, get_ident(), getcurrent())
-        if loops.running_loop() is task.get_loop():
-            return here
-        for ident, frame in sys._current_frames().items():
-            if ident != get_ident() and awaitables.root_frame(task) in stacks.walk(frame):
-                return _running(frame, ident, _current_of(ident))
-    raw = stacks.suspended(task, switches.of_thread(get_ident()))
-    return _finish(raw, raw.owner or task, get_ident(), task_state(task, raw))
+class _Look:
+    """One look at the process: what threads run, and what is known of their switches."""
+
+    def __init__(self) -> None:
+        self.here = get_ident()
+        self.threads: dict[int, FrameType] = sys._current_frames()
+        self.threads[self.here] = _caller()
+        self.switches = switches.everywhere()
+
+    def is_own(self, ident: int) -> bool:
+        """Whether a thread is greenprof's: nobody else's code runs in it."""
+        return ident != self.here and all(map(_is_own, stacks.walk(self.threads[ident])))
+
+    def current_of(self, ident: int) -> greenlet | None:
+        """The greenlet that a thread runs, None where nobody followed its switches."""
+        if ident == self.here:
+            return getcurrent()
+        known = switches.of_thread(ident)
+        found = None if known is None else known.position()[1]
+        current = None if found is None else found()
+        # Between a switch and the callback that reports it, the one before is still noted.
+        return current if current is not None and current.gr_frame is None else None
+
+    def of_thread(self, ident: int) -> _Running:
+        """What a thread runs."""
+        frame = self.threads[ident]
+        frames = stacks.walk(frame)
+        current = self.current_of(ident)
+        task = loops.current_task(_finder.find(ident, frames))
+        raw, is_tasks = stacks.running(frame, current, self.switches, task)
+        if raw.owner is not None:
+            owner: Any = raw.owner
+        elif is_tasks:
+            owner = task
+        else:
+            owner = None if raw.frames and stacks.is_hub(raw.frames) else current
+        stack = _finish(raw, owner, ident, State.ON_CPU if ident == self.here else None)
+        idle = not is_tasks and raw.owner is None and waits_for_work(frames)
+        return _Running(ident, raw, task if is_tasks else None, stack, idle)
+
+    def with_states(self, running: list[_Running]) -> list[Stack]:
+        """Their stacks, with the states of other threads found out."""
+        clocks = {one.ident: _cpu_clock(one.ident) for one in running if one.ident != self.here}
+        before = {ident: _read(clock) for ident, clock in clocks.items()}
+        began = time.monotonic_ns()
+        if clocks:
+            lock = allocate_lock()  # the program's sleep may be one that switches greenlets
+            lock.acquire()
+            lock.acquire(timeout=WATCH_S)
+        found = []
+        for one in running:
+            was, now = before.get(one.ident), _read(clocks.get(one.ident))
+            state = one.stack.state
+            if was is not None and now is not None:
+                if now - was > ON_CPU * (time.monotonic_ns() - began):
+                    state = State.ON_CPU
+                else:
+                    state = State.IDLE if one.idle else State.BLOCKED
+            found.append(replace(one.stack, state=state))
+        return found
+
+    def of_task(self, task: Any) -> Stack:
+        """A task's stack: on the thread that runs it, or of its suspended coroutine."""
+        root = awaitables.root_frame(task)
+        if loops.current_task(task.get_loop()) is task:
+            for ident in self.threads:
+                one = self.of_thread(ident)
+                if one.task is task:
+                    return self.with_states([one])[0]
+            # Its loop runs in a greenlet that has handed control to another one.
+            for one_of_all in switches.all_greenlets():
+                top = one_of_all.gr_frame
+                if top is not None and root in stacks.walk(top):
+                    raw, _ = stacks.running(top, one_of_all, self.switches, task)
+                    return self.finish(raw, task, State.BLOCKED)
+        raw = stacks.suspended(task, self.switches)
+        return self.finish(raw, task, task_state(task, raw))
+
+    def of_greenlet(self, target: greenlet) -> Stack:
+        """A greenlet's stack: that of the thread or the task that it is a part of, or its own."""
+        if target is getcurrent():
+            return self.of_thread(self.here).stack
+        top = target.gr_frame
+        for one in self._running():
+            if target is self.current_of(one.ident) or (top is not None and top in one.raw.frames):
+                return self.with_states([one])[0]
+        if top is not None:
+            for task in _all_tasks():
+                raw = stacks.suspended(task, self.switches)
+                if top in raw.frames:
+                    return self.finish(raw, task, task_state(task, raw))
+        raw = stacks.suspended_greenlet(target, self.switches)
+        return self.finish(raw, target, State.AWAITING if raw.frames else None)
+
+    def _running(self) -> Iterator[_Running]:
+        return map(self.of_thread, list(self.threads))
+
+    def finish(self, raw: RawStack, owner: Any, state: State | None) -> Stack:
+        """Make something readable of what is suspended."""
+        owner = owner if raw.owner is None else raw.owner
+        ident = self._thread_of(owner) if isinstance(owner, greenlet) else 0
+        return _finish(raw, owner, ident, state)
+
+    def _thread_of(self, owner: greenlet) -> int:
+        """The thread that a greenlet belongs to."""
+        main = switches.main_of(owner)
+        for ident in self.threads:
+            current = self.current_of(ident)
+            if current is not None and switches.main_of(current) is main:
+                return ident
+        # Not followed: Python's threads begin in a method that knows its thread.
+        frames = stacks.walk(main.gr_frame)
+        if frames and frames[0].f_code.co_qualname == "Thread._bootstrap":
+            return getattr(frames[0].f_locals.get("self"), "ident", None) or 0
+        return threading.main_thread().ident or 0
 
 
-def task_state(task: Any, raw: stacks.RawStack | None = None) -> State | None:
+def task_state(task: Any, raw: RawStack | None = None) -> State | None:
     """What a task that does not run just now is doing; None for one that is done."""
     if task.done():
         return None
@@ -109,25 +275,31 @@ def task_state(task: Any, raw: stacks.RawStack | None = None) -> State | None:
     return State.AWAITING
 
 
-def _of_greenlet(target: greenlet, caller: FrameType) -> Stack:
-    if target is getcurrent():
-        return _running(caller, get_ident(), target)
-    for known in switches.all_threads():
-        found = known.position()[1]
-        if known.ident != get_ident() and found is not None and found() is target:
-            frame = sys._current_frames().get(known.ident)
-            if frame is not None:
-                return _running(frame, known.ident, target)
-    known_here = switches.of_thread(get_ident())
-    top = target.gr_frame
-    if top is not None:
-        # Part of what a task waits with? Then the task's whole stack is the answer.
-        for task in _all_tasks():
-            raw = stacks.suspended(task, known_here)
-            if top in raw.frames:
-                return _finish(raw, raw.owner or task, get_ident(), task_state(task, raw))
-    raw = stacks.suspended_greenlet(target, known_here)
-    return _finish(raw, target, get_ident(), State.AWAITING if raw.frames else None)
+def _caller() -> FrameType:
+    """The innermost frame that is not greenprof's own."""
+    innermost = sys._getframe(1)
+    frame: FrameType | None = innermost
+    while frame is not None and _is_own(frame):
+        frame = frame.f_back
+    return innermost if frame is None else frame
+
+
+def _is_own(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OWN)
+
+
+def _cpu_clock(ident: int) -> int | None:
+    try:
+        return time.pthread_getcpuclockid(ident)
+    except (AttributeError, OSError):  # not on macOS; or the thread has ended
+        return None
+
+
+def _read(clock: int | None) -> int | None:
+    try:
+        return None if clock is None else time.clock_gettime_ns(clock)
+    except OSError:
+        return None
 
 
 def _all_tasks() -> list[Any]:
@@ -135,7 +307,7 @@ def _all_tasks() -> list[Any]:
     return [task for task in found if task is not None and not task.done()]
 
 
-def _finish(raw: stacks.RawStack, owner: Any, ident: int, state: State | None) -> Stack:
+def _finish(raw: RawStack, owner: Any, ident: int, state: State | None) -> Stack:
     table = FrameTable()
     frames = []
     for frame, (kind, crosses) in zip(raw.frames, raw.kinds(), strict=True):
@@ -148,116 +320,3 @@ def _finish(raw: stacks.RawStack, owner: Any, ident: int, state: State | None) -
         frames.append(Frame(f"<{raw.leaf}>", "", kind=FrameKind.AWAITED))
     name, kind_of_task = label_of(owner, raw, ident)
     return Stack(tuple(frames), name, kind_of_task, state, raw.error)
-
-
-def capture_all() -> list[Stack]:
-    """The stack and the state of every asyncio task, greenlet and thread that is known.
-
-    Greenlets are known if they started while a profiler ran, or belong to a task. What runs
-    comes first.
-    """
-    found: list[Stack] = []
-    running_tasks: list[Any] = []
-    here = get_ident()
-    for ident, frame in sys._current_frames().items():
-        current = getcurrent() if ident == here else _current_of(ident)
-        stack = _running(sys._getframe(1) if ident == here else frame, ident, current)
-        loop = _finder.find(ident, stacks.walk(frame))
-        running_tasks.append(loops.current_task(loop))
-        found.append(stack)
-    shown: set[int] = set()
-    for task in _all_tasks():
-        if any(task is running for running in running_tasks):
-            continue
-        raw = stacks.suspended(task, switches.of_thread(here))
-        shown.update(map(id, raw.frames))
-        found.append(_finish(raw, raw.owner or task, here, task_state(task, raw)))
-    for known in switches.all_threads():
-        for reference in list(known.born.values()):
-            born = reference()
-            if born is None or born.dead or born.gr_frame is None or id(born.gr_frame) in shown:
-                continue
-            raw = stacks.suspended_greenlet(born, known)
-            found.append(_finish(raw, born, known.ident, State.AWAITING))
-    return found
-
-
-def format_stack(target: Any = None) -> str:
-    """The unified stack of `target` (see `capture_stack`, or a `Stack`) as text, root first.
-
-    A line ``--- greenlet boundary ---`` stands where the stack goes on in another greenlet; the
-    bridge's own frames are marked ``~``, awaited ones ``*``.
-    """
-    stack = target if isinstance(target, Stack) else _capture_from(target)
-    state = "" if stack.state is None else f", {stack.state}"
-    lines = [f"Unified stack of {stack.kind} {stack.task!r}{state} (innermost last):"]
-    marks = {FrameKind.PYTHON: " ", FrameKind.BOUNDARY: "~", FrameKind.AWAITED: "*"}
-    for frame in stack.frames:
-        if frame.crosses:
-            lines.append("  --- greenlet boundary ---")
-        where = f' File "{frame.path}", line {frame.line},' if frame.path else ""
-        lines.append(f" {marks[frame.kind]}{where} in {frame.name}")
-    if not stack.frames:
-        lines.append("  (no frames: it has not started, or is done)")
-    if stack.error is not None:
-        lines.append(f"  (cut short: {stack.error})")
-    return "\n".join(lines) + "\n"
-
-
-def _capture_from(target: Any) -> Stack:
-    # The caller of the public function that called this one is "here".
-    if target is None:
-        return _running(sys._getframe(2), get_ident(), getcurrent())
-    return capture_stack(target)
-
-
-def print_stack(target: Any = None, file: TextIO | None = None) -> None:
-    """Print the unified stack of `target` (see `capture_stack`) to `file`, by default stderr."""
-    print(format_stack(_capture_from(target)), end="", file=file or sys.stderr)
-
-
-def dump(file: TextIO | None = None) -> None:
-    """Print every task, greenlet and thread with its state to `file`, by default stderr."""
-    print(_page(capture_all()), end="", file=file or sys.stderr)
-
-
-def _page(found: list[Stack]) -> str:
-    counts: dict[str, int] = {}
-    for stack in found:
-        name = "unknown" if stack.state is None else str(stack.state)
-        counts[name] = counts.get(name, 0) + 1
-    summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    head = f"greenprof: {len(found)} stacks ({summary})\n"
-    return "\n".join([head, *map(format_stack, found)])
-
-
-def dump_on_signal(signum: int = getattr(signal, "SIGUSR2", 0), file: TextIO | None = None) -> None:
-    """Print every stack, as `dump` does, whenever the process gets this signal.
-
-    A handler that was there is called afterwards. Main thread only, as for `signal.signal`
-    (ValueError elsewhere). Where the main thread does not come round to running a handler,
-    because it is stuck in C code, `faulthandler.register` is what helps.
-    """
-    earlier = signal.getsignal(signum)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        try:
-            dump(file)
-        except Exception as error:  # a look from outside must not end the program
-            print(f"greenprof: cannot print the stacks: {error}", file=sys.__stderr__)
-        if callable(earlier):
-            earlier(number, frame)
-
-    signal.signal(signum, handle)
-
-
-__all__ = [
-    "Stack",
-    "capture_all",
-    "capture_stack",
-    "dump",
-    "dump_on_signal",
-    "format_stack",
-    "print_stack",
-]
-

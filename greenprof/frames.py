@@ -13,13 +13,7 @@ from greenprof.profiles import Frame, FrameKind, FrameOrigin
 
 KINDS = (FrameKind.PYTHON, FrameKind.AWAITED, FrameKind.BOUNDARY)
 
-_STDLIB = tuple(
-    {
-        os.path.join(path, "")
-        for name in ("stdlib", "platstdlib")
-        if (path := sysconfig.get_path(name)) is not None
-    }
-)
+_STDLIB = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 # Code of the program's that never was in a file: python -c, a prompt.
 _TYPED_IN = ("<string>", "<stdin>", "<console>", "<input>", "<python-input", "<ipython-input")
 _LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/")

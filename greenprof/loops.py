@@ -62,6 +62,9 @@ def task_count() -> int:
     return 0
 
 
+_RUNS_A_LOOP = frozenset({"BaseEventLoop.run_forever", "Runner.run"})
+
+
 class LoopFinder:
     """Finds the loop that runs in a thread, and remembers it."""
 
@@ -83,28 +86,26 @@ class LoopFinder:
         loop = None if found is None else found()
         if loop is not None and loop.is_running():
             return loop
-        loop = self._search(ident, frames)
+        loop = self._search(frames)
         if loop is not None:
             self._loops[ident] = ref(loop)
         return loop
 
-    def _search(self, ident: int, frames: Sequence[FrameType]) -> Any:
-        if "asyncio.tasks" not in sys.modules:
+    def _search(self, frames: Sequence[FrameType]) -> Any:
+        asyncio_tasks = sys.modules.get("asyncio.tasks")
+        if asyncio_tasks is None:
             return None
         for frame in frames:
             # asyncio's own loop, and the runner of `asyncio.run` for those written in C.
-            if frame.f_code.co_name in ("run_forever", "run") and "self" in frame.f_code.co_varnames:
-                if "asyncio" not in frame.f_code.co_filename:
-                    continue
+            code = frame.f_code
+            if code.co_qualname in _RUNS_A_LOOP and "asyncio" in code.co_filename:
                 owner = frame.f_locals.get("self")
-                loop = getattr(owner, "_loop", owner)
+                loop: Any = getattr(owner, "_loop", owner)
                 if hasattr(loop, "is_running") and loop.is_running():
                     return loop
-        candidates = {task.get_loop() for found in task_refs() if (task := found()) is not None}
-        for loop in candidates:
-            if getattr(loop, "_thread_id", None) == ident:
-                return loop
-            task = current_task(loop)
-            if task is not None and awaitables.root_frame(task) in frames:
+        # Loops that run a task at the moment, of all threads; 3.14 and later do not tell.
+        running = getattr(asyncio_tasks, "_current_tasks", None) or {}
+        for loop, task in list(running.items()):
+            if awaitables.root_frame(task) in frames:
                 return loop
         return None

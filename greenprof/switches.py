@@ -229,9 +229,9 @@ class Switches:
         """
         if "gevent.greenlet" not in sys.modules and "eventlet.greenthread" not in sys.modules:
             return
-        main = _main_of(getcurrent())
+        main = main_of(getcurrent())
         for found in all_greenlets():
-            if found and found is not main and _main_of(found) is main:
+            if found and found is not main and main_of(found) is main:
                 self.born[id(found)] = ref(found)
 
 
@@ -241,7 +241,8 @@ def all_greenlets() -> list[greenlet]:
     return [found for found in gc.get_objects() if issubclass(type(found), greenlet)]
 
 
-def _main_of(start: greenlet) -> greenlet:
+def main_of(start: greenlet) -> greenlet:
+    """The greenlet that a thread began with, of the thread that `start` belongs to."""
     found = start
     while (parent := found.parent) is not None:
         found = parent
@@ -349,6 +350,15 @@ def forget_threads(alive: set[int]) -> int:
 def all_threads() -> list[Switches]:
     """Every followed thread."""
     return list(_threads.values())
+
+
+def everywhere() -> Switches:
+    """What is known of all threads' bridge frames, as of now; for a look at a task of any thread."""
+    merged = Switches(0)
+    for state in all_threads():
+        merged.waiting.update(state.waiting)
+        merged._awaited_in.update(state._awaited_in)
+    return merged
 
 
 def leave_patched_threading() -> None:

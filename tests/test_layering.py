@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"__init__"}),
-    frozenset({"profiler"}),
+    frozenset({"profiler", "dumps"}),
     frozenset({"samplers"}),
     frozenset({"capture"}),
     frozenset({"labels", "idle"}),

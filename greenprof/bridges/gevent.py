@@ -15,7 +15,7 @@ def _spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]
     module = sys.modules.get("gevent.greenlet")
     if module is None or not isinstance(child, module.Greenlet):
         return (), None
-    frames = []
+    frames: list[SpawnFrame] = []
     frame = child.spawning_stack
     while frame is not None and len(frames) < child.spawning_stack_limit:
         frames.append(SpawnFrame(frame.f_code, frame.f_lineno))
