@@ -50,18 +50,30 @@ ALONE_NS = 10_000_000
 #: The loop's wake-up socket is looked at every so many ticks.
 UNREAD_CHECK = 16
 MAX_ERRORS = 20
+#: So often in a row nobody holds the lock for a tick.
+MAX_DENIED = 100
 
 
 class Probe:
     """A wall tick that could not tell "on the CPU" from "blocked", and waits for a second look."""
 
-    __slots__ = ("code", "cpu_ns", "group", "lasti", "node", "thread", "wall_ns", "weight_ns")
+    __slots__ = (
+        "code",
+        "cpu_ns",
+        "group",
+        "lasti",
+        "node",
+        "own_ns",
+        "thread",
+        "wall_ns",
+        "weight_ns",
+    )
 
     def __init__(self, seen: Observation, frame: FrameType, weight_ns: int) -> None:
         self.group, self.thread, self.node = seen.group, seen.thread, seen.node
         self.code, self.lasti = frame.f_code, frame.f_lasti
         self.weight_ns = weight_ns
-        self.wall_ns = self.cpu_ns = 0
+        self.wall_ns = self.cpu_ns = self.own_ns = 0
 
 
 class Sampler:
@@ -92,6 +104,7 @@ class Sampler:
         self._probe: Probe | None = None
         self._socket = WakeupSocket()
         self._paused = False
+        self._computing = False  # whether the last handler interrupted code on the CPU
         self._signals = 0
         self._switches = 0
         self._running = False
@@ -204,7 +217,7 @@ class Sampler:
                     followed.check()
                 if self._probe is not None and self._probe_timer is not None and not self._paused:
                     self._probe_timer.arm_once(PROBE_NS)
-                self._exclude(cpu)
+                self._account_for_handler(cpu)
         except Exception as error:
             self._note(error)
         finally:
@@ -220,7 +233,8 @@ class Sampler:
                 seen = self._observer.observe(self._main_ident, frame, getcurrent(), set())
                 self.recorder.add(seen.group, seen.thread, seen.node, State.ON_CPU, 0, used)
                 self._main.unattributed_ns -= used
-                self._exclude(cpu)
+                self._computing = True
+                self._account_for_handler(cpu)
         except Exception as error:
             self._note(error)
         finally:
@@ -232,20 +246,29 @@ class Sampler:
         try:
             cpu = time.thread_time_ns()
             self._resolve_probe(time.monotonic_ns(), cpu, frame)
-            self._exclude(cpu)
+            self._account_for_handler(cpu)
         except Exception as error:
             self._note(error)
         finally:
             self._lock.release()
 
-    def _exclude(self, began_cpu_ns: int) -> None:
-        """Take the handler's own CPU time, since `began_cpu_ns`, out of the program's."""
+    def _account_for_handler(self, began_cpu_ns: int) -> None:
+        """Account for the handler's own CPU time, since `began_cpu_ns`.
+
+        Code that computes pays for what interrupts it, as on the CPU clock that it can read
+        itself, and so that the profile sums up to what the process used. Code that waits does not:
+        an idle program's profile would be that of its sampler.
+        """
         end = time.thread_time_ns()
-        self.handler_cost_ns += end - began_cpu_ns
-        self._main.cpu_ns += end - began_cpu_ns
+        own = end - began_cpu_ns
+        self.handler_cost_ns += own
         self._main.resumed_ns = time.monotonic_ns()
-        if self._probe is not None:
-            self._probe.cpu_ns, self._probe.wall_ns = end, self._main.resumed_ns
+        probe = self._probe
+        if probe is not None:
+            probe.cpu_ns, probe.wall_ns = end, self._main.resumed_ns
+            probe.own_ns += own
+        if not self._computing:
+            self._main.cpu_ns += own
 
     def _held_up(self, now: int, cpu: int) -> bool:
         """Whether the signal waited while the thread slept in C code: a hub's loop, a long call.
@@ -280,15 +303,21 @@ class Sampler:
         self.ticks += 1
         self.missed += max(0, round(elapsed / self.period_ns) - 1)
         self._resolve_probe(now, cpu, frame)
+        self._computing = False
         accounted: set[int] = set()
         seen = self._observer.observe(self._main_ident, frame, current, accounted)
         if used >= SURELY_ON_CPU * since:
-            self._add(seen, State.ON_CPU, elapsed, max(0, main.unattributed_ns))
-            main.unattributed_ns = min(0, main.unattributed_ns)
+            self._computing = True
+            self._add(seen, State.ON_CPU, elapsed, main.unattributed_ns)
+            main.unattributed_ns = 0
         elif seen.idle():
             self._add(seen, State.IDLE, elapsed, 0)
         elif self._probe_timer is not None and get_ident() == self._main_ident:
-            self._probe = Probe(seen, frame, elapsed)
+            self._computing = idle.is_between_calls(frame)
+            if self._computing:
+                self._add(seen, State.ON_CPU, elapsed, 0)
+            else:
+                self._probe = Probe(seen, frame, elapsed)
         else:
             state = _state_in_call(frame) if 2 * used < since else State.ON_CPU
             self._add(seen, state, elapsed, 0)
@@ -304,7 +333,10 @@ class Sampler:
             return
         stuck = frame.f_code is probe.code and frame.f_lasti == probe.lasti
         asleep = 2 * (cpu - probe.cpu_ns) < now - probe.wall_ns
-        self._settle_probe(_state_in_call(frame) if stuck and asleep else State.ON_CPU)
+        self._computing = not (stuck and asleep)
+        self._settle_probe(State.ON_CPU if self._computing else _state_in_call(frame))
+        if self._computing:
+            self._main.unattributed_ns += probe.own_ns
 
     def _settle_probe(self, state: State) -> None:
         probe, self._probe = self._probe, None
@@ -314,12 +346,18 @@ class Sampler:
     # The sampling thread
 
     def _run_thread(self) -> None:
+        denied = 0
         try:
             while self._running:
                 pause = self.period_ns if self._others else max(self.period_ns, ALONE_NS)
                 if self._wakeup.acquire(True, pause / NS) or not self._running:
                     break
+                if denied > MAX_DENIED:
+                    # A signal handler of the program's raised just where ours had taken it.
+                    self._lock = allocate_lock()
+                denied += 1
                 if self._lock.acquire(False):
+                    denied = 0
                     try:
                         self._thread_tick()
                     except Exception as error:

@@ -195,6 +195,7 @@ class Watch:
         self._refresh_cost_ns = 0
         self._counts = (-1, -1)
         self._look_ns = 15_000.0
+        self._elapsed_ns = period_ns
         self._hubs: WeakSet[greenlet] = WeakSet()
         self.last_ns = time.monotonic_ns()
 
@@ -208,6 +209,7 @@ class Watch:
         self.last_ns = now_ns
         if elapsed <= 0:
             return
+        self._elapsed_ns = elapsed
         self._refresh(now_ns, loops_seen)
         known = len(self._task_refs) + len(self._greenlet_refs)
         if not known:
@@ -303,7 +305,9 @@ class Watch:
         if waiter is None or waiter.done():
             overdue = weight
         elif known.deadline is not None:
-            overdue = min(weight, int((loop.time() - known.deadline) * 1e9))
+            # Of the time since the last tick, which this look's weight stands for.
+            part = (loop.time() - known.deadline) * 1e9 / self._elapsed_ns
+            overdue = int(weight * min(part, 1.0))
         if overdue > 0:
             self._recorder.add(group, thread, known.node, State.READY, overdue, 0)
             weight -= overdue
