@@ -188,6 +188,7 @@ class Watch:
         self._recorder = recorder
         self._tasks = tasks
         self._host = host
+        self._period_ns = period_ns
         self._budget_ns = period_ns * BUDGET
         self._task_refs = Rotation()
         self._greenlet_refs = Rotation()
@@ -305,9 +306,14 @@ class Watch:
         if waiter is None or waiter.done():
             overdue = weight
         elif known.deadline is not None:
-            # Of the time since the last tick, which this look's weight stands for.
-            part = (loop.time() - known.deadline) * 1e9 / self._elapsed_ns
-            overdue = int(weight * min(part, 1.0))
+            late_ns = (loop.time() - known.deadline) * 1e9
+            if self._elapsed_ns > 2 * self._period_ns:
+                # Ticks were missed, because something hogged the thread: the sleep may have ended
+                # long after the last one. Otherwise the state at the tick stands for the interval,
+                # or states would be favoured by how they begin.
+                overdue = int(weight * min(late_ns / self._elapsed_ns, 1.0))
+            elif late_ns > 0:
+                overdue = weight
         if overdue > 0:
             self._recorder.add(group, thread, known.node, State.READY, overdue, 0)
             weight -= overdue
