@@ -19,15 +19,16 @@ _LOOP_DEPTH = 40
 
 
 class ThreadClock:
-    """One thread's clocks as of its last sample."""
+    """One thread's clocks as of its last sample, and what that was, for as long as it stays."""
 
-    __slots__ = ("_clock", "cpu_ns", "ident", "resumed_ns", "unattributed_ns", "wall_ns")
+    __slots__ = ("_clock", "cpu_ns", "ident", "last", "resumed_ns", "unattributed_ns", "wall_ns")
 
     def __init__(self, ident: int, now_ns: int) -> None:
         self.ident = ident
         self.wall_ns = now_ns
         self.resumed_ns = now_ns
         self.unattributed_ns = 0
+        self.last: tuple[int, int, int, State] | None = None
         self.cpu_ns = 0
         self._clock: int | None = None
         try:

@@ -408,6 +408,11 @@ class Sampler:
     def _look_at_thread(self, clock: ThreadClock, frame: FrameType) -> None:
         now, cpu = time.monotonic_ns(), clock.read_cpu()
         elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
+        if used == 0 and clock.last is not None and clock.last[3] is not State.ON_CPU:
+            # It has not run since: it is where it was. Most threads of most programs are.
+            clock.wall_ns = now
+            self.recorder.add(*clock.last, elapsed, 0)
+            return
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
         current = None if followed is None else _running_greenlet(followed)
@@ -426,6 +431,11 @@ class Sampler:
             # What was used while it was seen idle belongs to work that was not seen.
             credit, clock.unattributed_ns = clock.unattributed_ns, 0
         self._add(seen, state, elapsed, credit)
+        # A thread that runs a loop or greenlets has more to it than its own state.
+        plain = seen.group == self._observer.thread_group(clock.ident) and (
+            current is None or current.parent is None
+        )
+        clock.last = (seen.group, seen.thread, seen.node, state) if plain else None
         self._observer.suspended_main(clock.ident, current, elapsed, accounted)
 
 
