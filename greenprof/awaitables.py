@@ -175,12 +175,19 @@ def _host_of(group: Any) -> Any:
     return task if is_task(task) else None
 
 
-def holds(awaitable: Any, group: Any) -> bool:
+def holds(awaitable: Any, group: Any, depth: int = 3) -> bool:
     """Whether a suspended coroutine is inside the ``async with`` of a task group."""
-    return any(
-        type(found) is MethodType and found.__self__ is group and found.__name__ == "__aexit__"
-        for found in gc.get_referents(awaitable)
-    )
+    for found in gc.get_referents(awaitable):
+        if type(found) is not MethodType or found.__name__ != "__aexit__":
+            continue
+        owner = found.__self__
+        if owner is group:
+            return True
+        # A group that a function with @asynccontextmanager opened and yields.
+        generator = getattr(owner, "gen", None)
+        if type(generator) is AsyncGeneratorType and depth and holds(generator, group, depth - 1):
+            return True
+    return False
 
 
 def describe(awaitable: Any) -> str | None:

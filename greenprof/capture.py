@@ -34,6 +34,9 @@ _OWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 _MARKS = {FrameKind.PYTHON: " ", FrameKind.BOUNDARY: "~", FrameKind.AWAITED: "*"}
 
+# What the main thread begins with: a script, or a module by -m.
+_MAIN_ROOTS = frozenset({"<module>", "_run_module_as_main"})
+
 _finder = loops.LoopFinder()
 
 
@@ -129,6 +132,8 @@ def capture_all() -> list[Stack]:
         top = one.gr_frame
         if top is None or id(top) in shown or stacks.is_hub(stacks.walk(top)):
             continue
+        if one.parent is None and not look.thread_of(one):
+            continue  # below it runs what the thread itself is shown with
         raw = stacks.suspended_greenlet(one, look.switches)
         shown.update(map(id, raw.frames))
         found.append(look.finish(raw, one, State.AWAITING))
@@ -246,21 +251,22 @@ class _Look:
     def finish(self, raw: RawStack, owner: Any, state: State | None) -> Stack:
         """Make something readable of what is suspended."""
         owner = owner if raw.owner is None else raw.owner
-        ident = self._thread_of(owner) if isinstance(owner, greenlet) else 0
+        ident = self.thread_of(owner) if isinstance(owner, greenlet) else 0
         return _finish(raw, owner, ident, state)
 
-    def _thread_of(self, owner: greenlet) -> int:
+    def thread_of(self, owner: greenlet) -> int:
         """The thread that a greenlet belongs to."""
         main = switches.main_of(owner)
         for ident in self.threads:
             current = self.current_of(ident)
             if current is not None and switches.main_of(current) is main:
                 return ident
-        # Not followed: Python's threads begin in a method that knows its thread.
+        # Not followed: a thread's outermost function tells which it is.
         frames = stacks.walk(main.gr_frame)
-        if frames and frames[0].f_code.co_qualname == "Thread._bootstrap":
+        root = frames[0].f_code.co_qualname if frames else ""
+        if root == "Thread._bootstrap":
             return getattr(frames[0].f_locals.get("self"), "ident", None) or 0
-        return threading.main_thread().ident or 0
+        return (threading.main_thread().ident or 0) if root in _MAIN_ROOTS else 0
 
 
 def task_state(task: Any, raw: RawStack | None = None) -> State | None:

@@ -21,6 +21,7 @@ _LOOPS = frozenset(
         ("asyncio.base_events", "_run_once"),
         ("socketserver", "serve_forever"),
         ("concurrent.futures.thread", "_worker"),
+        ("gevent.threadpool", "run"),
         ("trio._core._run", "run"),
         ("trio._core._thread_cache", "_work"),
     }
@@ -31,6 +32,7 @@ _WAITING_MODULES = (
     "selectors",
     "queue",
     "multiprocessing.",
+    "gevent._threading",
     "asyncio.windows_events",
     "trio._core._io_",
     "eventlet.hubs.",

@@ -12,127 +12,46 @@ greenhack's own loop, Playwright), it is the other way about: the sync code is t
 
 from __future__ import annotations
 
-from itertools import accumulate, repeat
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 from greenlet import greenlet
 
 from greenprof import awaitables, bridges
-from greenprof.bridges import Part
+from greenprof.bridges import Part, Role
+from greenprof.rawstack import (
+    AWAITED,
+    BOUNDARY,
+    MAX_DEPTH,
+    PYTHON,
+    RawStack,
+    leave_out_above,
+    walk,
+)
 from greenprof.switches import CO_AWAITS, Switches
 
-#: Frames beyond this depth are cut off at the root; walking costs time for each.
-MAX_DEPTH = 2000
+__all__ = [
+    "AWAITED",
+    "BOUNDARY",
+    "MAX_DEPTH",
+    "PYTHON",
+    "RawStack",
+    "awaiting",
+    "is_hub",
+    "leave_out_above",
+    "running",
+    "suspended",
+    "suspended_greenlet",
+    "walk",
+]
+
 #: Greenlets, or awaits between tasks, put together into one stack.
 MAX_PARTS = 32
-
-PYTHON, AWAITED, BOUNDARY = range(3)
 
 # A task's own frames come below the innermost of these; uvloop has no frame but the runner's.
 _RUNS_TASKS = frozenset(
     {"Handle._run", "BaseEventLoop.run_forever", "BaseEventLoop.run_until_complete", "Runner.run"}
 )
-
-
-class RawStack:
-    """Frames from root to leaf, with what a report needs to know of them.
-
-    `segments` are (index of the first frame, PYTHON or AWAITED, whether a greenlet boundary lies
-    above it), in ascending order. `edges` are the indexes of bridge frames and await sites that
-    were found by switches alone. `owner` is the sync greenlet that the stack belongs to when it
-    is not the task's; `handed` says that the last frame is its own, which awaits what is put below.
-    `leaf` names what ends the chain of awaits, `deadline` is when it will.
-    """
-
-    __slots__ = ("deadline", "edges", "error", "frames", "handed", "leaf", "owner", "segments")
-
-    def __init__(self) -> None:
-        self.frames: list[Any] = []
-        self.segments: list[tuple[int, int, bool]] = []
-        self.edges: set[int] = set()
-        self.owner: greenlet | None = None
-        self.handed = False
-        self.leaf: str | None = None
-        self.deadline: float | None = None
-        self.error: str | None = None
-
-    def begin(self, kind: int, crosses: bool) -> None:
-        """Start a segment at the next frame."""
-        self.segments.append((len(self.frames), kind, crosses))
-
-    def make_root(self, owner: greenlet, frames: list[FrameType]) -> None:
-        """Make sync code the root, and the bridge frame just added the first that it awaits."""
-        bridge_frame = self.frames[-1]
-        self.owner = owner
-        self.frames[:] = [*frames, bridge_frame]
-        self.segments[:] = [(0, PYTHON, False), (len(frames), AWAITED, True)]
-        self.edges = {len(frames) - 1, len(frames)}
-
-    def put_below(self, other: RawStack) -> None:
-        """Put this stack below that of whoever waits for it."""
-        if other.owner is not None:
-            self.owner = other.owner
-        if other.handed and self.segments:
-            self.segments[0] = (0, AWAITED, True)
-        else:
-            self.handed = self.handed or other.handed
-        self.put_above(other)
-
-    def put_above(self, other: RawStack) -> None:
-        """Put another stack's frames above this one's root."""
-        moved = len(other.frames)
-        self.frames[:0] = other.frames
-        self.segments = other.segments + [(at + moved, k, c) for at, k, c in self.segments]
-        self.edges = other.edges | {at + moved for at in self.edges}
-
-    def kinds(self) -> list[tuple[int, bool]]:
-        """For each frame its kind (PYTHON, AWAITED, BOUNDARY) and whether a boundary is above."""
-        starts: dict[int, tuple[int, bool]] = {}
-        for at, kind, crosses in self.segments:
-            starts[at] = kind, crosses or starts.get(at, (kind, False))[1]
-        found: list[tuple[int, bool]] = []
-        kind = PYTHON
-        for at, frame in enumerate(self.frames):
-            crosses = False
-            if at in starts:
-                kind, crosses = starts[at]
-            role = bridges.role_of(frame.f_code)
-            found.append((BOUNDARY if role is not None or at in self.edges else kind, crosses))
-            if role is not None and role.part is Part.AWAIT_SITE:
-                kind = AWAITED
-        return found
-
-
-def walk(frame: FrameType | None) -> list[FrameType]:
-    """The frames from the root down to `frame`, at most `MAX_DEPTH` of them.
-
-    The walk runs in C without a gap in which another thread could move the stack on.
-    """
-    if frame is None:
-        return []
-    frames: list[Any] = []
-    try:
-        frames.extend(accumulate(repeat("f_back", MAX_DEPTH), getattr, initial=frame))
-    except AttributeError:  # the root's f_back is None, which has none
-        frames.pop()
-    frames.reverse()
-    if _launchers:
-        for at, above in enumerate(frames[:_LAUNCHER_DEPTH]):
-            if above.f_code in _launchers:
-                del frames[: at + 1]
-                break
-    return frames
-
-
-# How deep below the thread's root `greenprof run` runs the program.
-_LAUNCHER_DEPTH = 16
-_launchers: list[CodeType] = []
-
-
-def leave_out_above(code: CodeType) -> None:
-    """Say that a function runs the program: it and its callers are no part of any stack."""
-    _launchers.append(code)
 
 
 def running(
@@ -205,6 +124,7 @@ def _parts(
 
 
 def is_hub(frames: list[FrameType]) -> bool:
+    """Whether a greenlet with these frames, root first, serves everybody."""
     role = bridges.role_of(frames[0].f_code)
     return role is not None and role.part is Part.HUB
 
@@ -218,35 +138,44 @@ def _compose(
     switches: Switches | None,
 ) -> None:
     for number in range(first, len(parts)):
-        frames = parts[number]
-        if number == first:
-            frames = frames[start:]
-        elif stack.frames and stack.frames[-1].f_code.co_flags & CO_AWAITS:
-            stack.edges.add(len(stack.frames) - 1)
+        frames = parts[number][start:] if number == first else parts[number]
+        if number > first and stack.frames and stack.frames[-1].f_code.co_flags & CO_AWAITS:
+            stack.mark_edge()
         stack.begin(PYTHON, number > first)
-        waiting = switches.waiting if switches is not None else {}
-        if waiting.keys().isdisjoint(map(id, frames)) and bridges.all_plain(frames):
-            stack.frames.extend(frames)
-            continue
-        for frame in frames:
-            waiter = bridge_frame_waiter(frame, switches)
-            _add(stack, frame)
+        roles = bridges.roles_in(frames)
+        begin = 0
+        for at in _bridge_frames_in(frames, roles, switches):
+            if at == len(frames) - 1 and number < len(parts) - 1:
+                break  # it awaits for the next part, or has started it
+            waiter = bridge_frame_waiter(frames[at], switches)
             if waiter is None:
                 continue
-            stack.edges.add(len(stack.frames) - 1)
-            at = members.index(waiter) if waiter in members else -1
-            if at < 0 and waiter.parent is not None:
+            stack.extend(frames[begin : at + 1])
+            stack.mark_edge()
+            begin = at + 1
+            member = members.index(waiter) if waiter in members else -1
+            if member < 0 and waiter.parent is not None:
                 _splice(stack, waiter)
                 stack.begin(AWAITED, True)
-            elif at < number:
+            elif member < number:
                 # The sync code runs its own loop below it: it is the root.
-                stack.make_root(waiter, walk(waiter.gr_frame) if at < 0 else parts[at])
+                stack.make_root(waiter, walk(waiter.gr_frame) if member < 0 else parts[member])
+        if begin:
+            stack.extend(frames[begin:])
+        else:
+            stack.extend(frames, roles)
 
 
-def _add(stack: RawStack, frame: FrameType) -> None:
-    role = bridges.role_of(frame.f_code)
-    if role is None or role.part is not Part.TRANSPARENT:
-        stack.frames.append(frame)
+def _bridge_frames_in(
+    frames: list[FrameType], roles: list[tuple[int, Role]], switches: Switches | None
+) -> list[int]:
+    """The indexes of frames that may await for a greenlet, in ascending order."""
+    found = [at for at, role in roles if role.part is Part.BRIDGE_FRAME]
+    waiting = {} if switches is None else switches.waiting
+    if waiting.keys().isdisjoint(map(id, frames)):
+        return found
+    found.extend(at for at, frame in enumerate(frames) if id(frame) in waiting)
+    return sorted(set(found))
 
 
 def bridge_frame_waiter(frame: FrameType, switches: Switches | None) -> greenlet | None:
@@ -262,16 +191,15 @@ def bridge_frame_waiter(frame: FrameType, switches: Switches | None) -> greenlet
     return found if isinstance(found, greenlet) and not found.dead else None
 
 
-def _splice(stack: RawStack, waiter: greenlet) -> Any:
-    """Add a suspended sync greenlet's frames; return what its await site says it awaits."""
+def _splice(stack: RawStack, waiter: greenlet) -> FrameType | None:
+    """Add a suspended sync greenlet's frames, and return the innermost: its await site."""
     frames = walk(waiter.gr_frame)
     if not frames:
         return None
     stack.begin(PYTHON, True)
-    for frame in frames:
-        _add(stack, frame)
-    stack.edges.add(len(stack.frames) - 1)
-    return handed_over(frames[-1])
+    stack.extend(frames)
+    stack.mark_edge()
+    return frames[-1]
 
 
 def handed_over(frame: FrameType) -> Any:
@@ -312,23 +240,25 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: A
         if awaitables.is_future(awaitable):
             break
         frame, below = awaitables.step(awaitable)
-        if group is not None and frame is not None and awaitables.holds(awaitable, group):
-            _add(stack, frame)
+        if frame is None:
+            awaitable = below
+            continue
+        stack.extend((frame,))
+        if group is not None and awaitables.holds(awaitable, group):
             return True
         awaitable = below
-        if frame is None:
-            continue
         waiter = bridge_frame_waiter(frame, switches)
-        if waiter is not None and waiter.parent is None:
-            _add(stack, frame)
-            stack.make_root(waiter, walk(waiter.gr_frame))
-            continue
-        _add(stack, frame)
         if waiter is None:
             continue
-        stack.edges.add(len(stack.frames) - 1)
-        handed = _splice(stack, waiter)
-        if handed is not None and (awaitable is None or awaitables.is_future(awaitable)):
+        if waiter.parent is None:
+            stack.make_root(waiter, walk(waiter.gr_frame))
+            continue
+        stack.mark_edge()
+        site = _splice(stack, waiter)
+        handed = None
+        if site is not None and (awaitable is None or awaitables.is_future(awaitable)):
+            handed = handed_over(site)
+        if handed is not None:
             # The bridge frame yields what the awaited coroutine yields: that one runs, step by
             # step, in the sync greenlet, and hangs on its await site. No boundary there.
             awaitable = handed
@@ -375,10 +305,10 @@ def awaiting(task: Any, switches: Switches | None) -> RawStack:
         above = RawStack()
         above.begin(PYTHON, False)
         if isinstance(task, greenlet):
-            above.frames = walk(task.gr_frame)
+            above.extend(walk(task.gr_frame))
             if not above.frames:
                 break
-            above.edges.add(len(above.frames) - 1)
+            above.mark_edge()
             above.owner = task
             above.handed = True
         elif not _follow(above, task.get_coro(), switches, group) and group is not None:
@@ -398,7 +328,7 @@ def _put_spawner_above(stack: RawStack, child: greenlet) -> None:
         lines, spawned = bridges.spawned_at(spawned)
         above = RawStack()
         above.begin(PYTHON, False)
-        above.frames.extend(reversed(list(lines)))
+        above.extend(list(reversed(list(lines))))
         if above.frames and stack.segments:
             at, kind, _ = stack.segments[0]
             stack.segments[0] = (at, kind, True)

@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"capture"}),
     frozenset({"labels", "idle"}),
     frozenset({"stacks", "loops"}),
+    frozenset({"rawstack"}),
     frozenset({"bridges", "awaitables"}),
     frozenset({"switches"}),
     frozenset({"frames"}),

@@ -17,9 +17,10 @@ from __future__ import annotations
 import enum
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -84,8 +85,11 @@ class Bridge:
 
 _bridges: dict[str, Bridge] = {}
 _by_qualname: dict[str, list[tuple[str, Role]]] = {}
-_roles: dict[int, tuple[CodeType, Role | None]] = {}
-_plain: set[int] = set()
+# Functions that were looked at, by their codes' ids, which stay taken while the codes are kept;
+# and the roles of those that have one. Code objects themselves are slow to hash.
+_known: dict[int, CodeType] = {}
+_roles: dict[int, Role] = {}
+_code_of = attrgetter("f_code")
 _problems: list[str] = []
 _loaded = False
 
@@ -135,32 +139,39 @@ def _load() -> None:
 
 def role_of(code: CodeType) -> Role | None:
     """The part that a function plays, None for all functions outside of bridges."""
-    found = _roles.get(id(code))
-    if found is not None:
-        return found[1]
+    key = id(code)
+    if key in _known:
+        return _roles.get(key)
     _load()
     role = None
     candidates = _by_qualname.get(code.co_qualname)
     if candidates is not None:
         path = code.co_filename.replace("\\", "/")
         role = next((role for end, role in candidates if path.endswith(end)), None)
-    if len(_roles) >= CACHE_LIMIT:
+    if len(_known) >= CACHE_LIMIT:
         _forget_codes()
-    # The code object is kept with its role: its id stays taken.
-    _roles[id(code)] = (code, role)
-    if role is None:
-        _plain.add(id(code))
+    _known[key] = code
+    if role is not None:
+        _roles[key] = role
     return role
 
 
-def all_plain(frames: Iterable[FrameType]) -> bool:
-    """Whether none of these frames is known to play a part. Quick, and wrong only towards no."""
-    return _plain.issuperset([id(frame.f_code) for frame in frames])
+def roles_in(frames: Sequence[Any]) -> list[tuple[int, Role]]:
+    """The frames that play a part: their indexes, in ascending order, and roles. Quick."""
+    # Runs for every frame of every sample: what can be done in C is.
+    codes = list(map(_code_of, frames))
+    keys = list(map(id, codes))
+    if not all(map(_known.__contains__, keys)):
+        for code in codes:
+            role_of(code)
+    if _roles.keys().isdisjoint(keys):
+        return []
+    return [(at, _roles[key]) for at, key in enumerate(keys) if key in _roles]
 
 
 def _forget_codes() -> None:
+    _known.clear()
     _roles.clear()
-    _plain.clear()
 
 
 def variable_of(frame: FrameType, role: Role) -> Any:

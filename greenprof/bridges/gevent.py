@@ -15,13 +15,16 @@ def _spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]
     module = sys.modules.get("gevent.greenlet")
     if module is None or not isinstance(child, module.Greenlet):
         return (), None
+    reference = child.spawning_greenlet
+    spawner = reference() if reference is not None else None
+    if spawner is not None and spawner is child.parent:
+        return (), None  # the hub did it, as a server's does for each connection
     frames: list[SpawnFrame] = []
     frame = child.spawning_stack
     while frame is not None and len(frames) < child.spawning_stack_limit:
         frames.append(SpawnFrame(frame.f_code, frame.f_lineno))
         frame = frame.f_back
-    spawner = child.spawning_greenlet
-    return frames, spawner() if spawner is not None else None
+    return frames, spawner
 
 
 BRIDGE = Bridge(

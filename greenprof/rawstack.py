@@ -1,0 +1,149 @@
+"""The frames of one unified stack as a sampler takes them, and the walk that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, repeat
+from types import CodeType, FrameType
+from typing import Any
+
+from greenlet import greenlet
+
+from greenprof import bridges
+from greenprof.bridges import Part, Role
+
+#: Frames beyond this depth are cut off at the root; walking costs time for each.
+MAX_DEPTH = 2000
+
+PYTHON, AWAITED, BOUNDARY = range(3)
+
+# How deep below the thread's root `greenprof run` runs the program.
+_LAUNCHER_DEPTH = 16
+_launchers: list[CodeType] = []
+
+
+def leave_out_above(code: CodeType) -> None:
+    """Say that a function runs the program: it and its callers are no part of any stack."""
+    _launchers.append(code)
+
+
+def walk(frame: FrameType | None) -> list[FrameType]:
+    """The frames from the root down to `frame`, at most `MAX_DEPTH` of them.
+
+    The walk runs in C without a gap in which another thread could move the stack on.
+    """
+    if frame is None:
+        return []
+    frames: list[Any] = []
+    try:
+        frames.extend(accumulate(repeat("f_back", MAX_DEPTH), getattr, initial=frame))
+    except AttributeError:  # the root's f_back is None, which has none
+        frames.pop()
+    frames.reverse()
+    if _launchers:
+        for at, above in enumerate(frames[:_LAUNCHER_DEPTH]):
+            if above.f_code in _launchers:
+                del frames[: at + 1]
+                break
+    return frames
+
+
+class RawStack:
+    """Frames from root to leaf, with what a report needs to know of them.
+
+    `segments` are (index of the first frame, PYTHON or AWAITED, whether a greenlet boundary lies
+    above it), in ascending order. `edges` are the indexes of bridges' frames. `owner` is the sync
+    greenlet that the stack belongs to when it is not the task's; `handed` says that the last
+    frame is its own, which awaits what is put below. `leaf` names what ends the chain of awaits,
+    `deadline` is when it will.
+    """
+
+    __slots__ = ("deadline", "edges", "error", "frames", "handed", "leaf", "owner", "segments")
+
+    def __init__(self) -> None:
+        self.frames: list[Any] = []
+        self.segments: list[tuple[int, int, bool]] = []
+        self.edges: set[int] = set()
+        self.owner: greenlet | None = None
+        self.handed = False
+        self.leaf: str | None = None
+        self.deadline: float | None = None
+        self.error: str | None = None
+
+    def begin(self, kind: int, crosses: bool) -> None:
+        """Start a segment at the next frame."""
+        self.segments.append((len(self.frames), kind, crosses))
+
+    def extend(
+        self, frames: Sequence[Any], roles: Sequence[tuple[int, Role]] | None = None
+    ) -> None:
+        """Add frames, noting which of them are bridges'; `roles` if they are known already."""
+        if roles is None:
+            roles = bridges.roles_in(frames)
+        if not roles:
+            self.frames.extend(frames)
+            return
+        begin = 0
+        for at, role in roles:
+            self.frames.extend(frames[begin:at])
+            begin = at + 1
+            if role.part is Part.TRANSPARENT:
+                continue
+            self.edges.add(len(self.frames))
+            self.frames.append(frames[at])
+            if role.part is Part.AWAIT_SITE:
+                self.begin(AWAITED, False)
+        self.frames.extend(frames[begin:])
+
+    def mark_edge(self) -> None:
+        """Say that the last frame is a bridge's."""
+        if self.frames:
+            self.edges.add(len(self.frames) - 1)
+
+    def make_root(self, owner: greenlet, frames: list[FrameType]) -> None:
+        """Make sync code the root, and the bridge frame just added the first that it awaits."""
+        bridge_frame = self.frames[-1]
+        self.owner = owner
+        self.frames.clear()
+        self.edges.clear()
+        self.segments.clear()
+        self.begin(PYTHON, False)
+        self.extend(frames)
+        self.mark_edge()
+        self.begin(AWAITED, True)
+        self.frames.append(bridge_frame)
+        self.mark_edge()
+
+    def put_below(self, other: RawStack) -> None:
+        """Put this stack below that of whoever waits for it."""
+        if other.owner is not None:
+            self.owner = other.owner
+        if other.handed and self.segments:
+            self.segments[0] = (0, AWAITED, True)
+        else:
+            self.handed = self.handed or other.handed
+        self.put_above(other)
+
+    def put_above(self, other: RawStack) -> None:
+        """Put another stack's frames above this one's root."""
+        if not other.frames:
+            return
+        moved = len(other.frames)
+        self.frames[:0] = other.frames
+        self.segments = other.segments + [(at + moved, k, c) for at, k, c in self.segments]
+        self.edges = other.edges | {at + moved for at in self.edges}
+
+    def kinds(self) -> list[tuple[int, bool]]:
+        """For each frame its kind (PYTHON, AWAITED, BOUNDARY) and whether a boundary is above."""
+        size = len(self.frames)
+        found = [(PYTHON, False)] * size
+        ends = [at for at, _, _ in self.segments[1:]]
+        for (at, kind, _), end in zip(self.segments, [*ends, size], strict=False):
+            if kind != PYTHON:
+                found[at:end] = [(kind, False)] * (min(end, size) - at)
+        for at in self.edges:
+            found[at] = (BOUNDARY, False)
+        for at, _, crosses in self.segments:
+            if crosses and at < size:
+                found[at] = (found[at][0], True)
+        return found
