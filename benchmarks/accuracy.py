@@ -22,7 +22,8 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gevent": ("gevent_routes", ()),
     "gevent, patched": ("gevent_routes", ("--patched",)),
     "1 ms of CPU, a tiny socket write": ("socket_writes", ()),
-    "executor threads, blocking calls": ("executor_threads", ()),
+    "calls that block the loop": ("executor_threads", ("--alone",)),
+    "the same beside busy executor threads": ("executor_threads", ()),
     "a task that hogs the loop": ("loop_hog", ()),
 }
 

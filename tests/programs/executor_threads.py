@@ -1,4 +1,4 @@
-"""CPU in executor threads, and calls that block the loop's thread."""
+"""CPU in executor threads, and calls that block the loop's thread; --alone: without those threads."""
 
 from __future__ import annotations
 
@@ -37,18 +37,21 @@ def block(visit: Visit) -> None:
 
 
 @for_routes
-async def endpoint(visit: Visit) -> None:
+async def endpoint(visit: Visit, alone: bool) -> None:
     while visit.goes_on():
-        await asyncio.to_thread(thread_job[visit.route], visit)
+        if alone:
+            await asyncio.sleep(visit.wait_s(20))
+        else:
+            await asyncio.to_thread(thread_job[visit.route], visit)
         block[visit.route](visit)
         loop_burn[visit.route](visit)
 
 
-async def main(seconds: float) -> Truth:
+async def main(seconds: float, alone: bool) -> Truth:
     truth = Truth(KINDS)
     await asyncio.gather(
         *(
-            asyncio.create_task(endpoint[visit.route](visit), name=visit.route)
+            asyncio.create_task(endpoint[visit.route](visit, alone), name=visit.route)
             for visit in visits(truth, seconds, 1)
         )
     )
@@ -56,5 +59,5 @@ async def main(seconds: float) -> Truth:
 
 
 if __name__ == "__main__":
-    options = arguments()
-    write(asyncio.run(main(options.seconds)), options.truth)
+    options = arguments(alone=False)
+    write(asyncio.run(main(options.seconds, options.alone)), options.truth)
