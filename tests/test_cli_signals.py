@@ -28,14 +28,14 @@ LOOP = """\
     {wait}
 """
 WAITS = {
-    "sleep": "time.sleep(20)",
-    "busy": "while time.process_time() < 20: pass",
-    "asyncio": "asyncio.run(asyncio.sleep(20))",
-    "uvloop": "import uvloop; uvloop.run(asyncio.sleep(20))",
-    "gevent": "import gevent; gevent.sleep(20)",
-    "lock": "import threading; threading.Event().wait(20)",
-    "thread": "import threading; threading.Thread(target=time.sleep, args=(20,)).start()",
-    "exit handler": "import atexit; atexit.register(time.sleep, 20)",
+    "sleep": ("", "time.sleep(20)"),
+    "busy": ("", "while time.process_time() < 20: pass"),
+    "asyncio": ("", "asyncio.run(asyncio.sleep(20))"),
+    "uvloop": ("import uvloop", "uvloop.run(asyncio.sleep(20))"),
+    "gevent": ("import gevent", "gevent.sleep(20)"),
+    "lock": ("import threading", "threading.Event().wait(20)"),
+    "thread": ("import threading", "threading.Thread(target=time.sleep, args=(20,)).start()"),
+    "exit handler": ("import atexit", "atexit.register(time.sleep, 20)"),
 }
 
 
@@ -83,7 +83,8 @@ def test_a_signal_ends_the_program_as_without_greenprof(
     tmp_path: Path, wait: str, name: str
 ) -> None:
     number = signal.Signals[name]
-    program = write_program(tmp_path, "app.py", LOOP.format(setup="", wait=WAITS[wait]))
+    setup, line = WAITS[wait]
+    program = write_program(tmp_path, "app.py", LOOP.format(setup=setup, wait=line))
     with started(program, cwd=tmp_path) as process:
         plain = end(process, number)
     with started(
@@ -91,6 +92,7 @@ def test_a_signal_ends_the_program_as_without_greenprof(
     ) as process:
         profiled = end(process, number)
     # gevent says when it was interrupted.
+    # gevent prints the time of an interruption.
     assert [DATE.sub("", str(each)) for each in profiled] == [
         DATE.sub("", str(each)) for each in plain
     ]
@@ -114,7 +116,7 @@ def test_a_signal_ends_the_program_as_without_greenprof(
     ],
 )
 def test_the_programs_own_handler_rules(tmp_path: Path, setup: str, code: int) -> None:
-    program = write_program(tmp_path, "app.py", LOOP.format(setup=setup, wait=WAITS["sleep"]))
+    program = write_program(tmp_path, "app.py", LOOP.format(setup=setup, wait="time.sleep(20)"))
     with started(
         "-m", "greenprof", "run", "-q", "-o", "out.gprof", program, cwd=tmp_path
     ) as process:
@@ -133,7 +135,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path, number: signal.Signals) ->
 
 
 def test_a_second_signal_right_after_the_first_does_not_lose_the_profile(tmp_path: Path) -> None:
-    program = write_program(tmp_path, "app.py", LOOP.format(setup="", wait=WAITS["sleep"]))
+    program = write_program(tmp_path, "app.py", LOOP.format(setup="", wait="time.sleep(20)"))
     with started("-m", "greenprof", "run", "-o", "out.gprof", program, cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -147,7 +149,7 @@ def test_a_second_signal_right_after_the_first_does_not_lose_the_profile(tmp_pat
 
 def test_an_impatient_ctrl_c_does_not_lose_the_profile(tmp_path: Path) -> None:
     """SIGINT again and again, from the program's first wait until its process is gone."""
-    program = write_program(tmp_path, "app.py", LOOP.format(setup="", wait=WAITS["sleep"]))
+    program = write_program(tmp_path, "app.py", LOOP.format(setup="", wait="time.sleep(20)"))
     with started("-m", "greenprof", "run", "app.py", cwd=tmp_path) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -75,8 +75,10 @@ def _show_source_in_tracebacks(code: CodeType, source: str) -> None:
     register = getattr(linecache, "_register_code", None)
     if register is None:
         return
+    # Its first releases found the lines by the file's name, later ones by the code.
+    by_code = hasattr(linecache, "_interactive_cache")
     try:
-        register(code, source, "<string>")
+        register(code if by_code else "<string>", source, "<string>")
     except TypeError:  # a Python that keeps them in another way: tracebacks without source lines
         return
 

@@ -20,6 +20,12 @@ __all__ = ["Loaded", "Program", "leave", "path_unless_safe", "report_uncaught", 
 
 # Files of frames that stand above the program's first: ours, and the import system that ours call.
 OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen importlib")
+# Files of frames that may stand below any of the program's: a signal handler of the program (Ctrl-C's
+# too) raises in whatever runs, and that can be the sampler, which passes it on.
+INTERRUPTED = tuple(
+    f"{Path(__file__).parent.parent / name}{end}"
+    for name, end in (("samplers", os.sep), ("switches", ".py"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,15 @@ def _install_main(program: Program) -> ModuleType:
 
 
 def _trimmed(error: BaseException) -> BaseException:
-    return error.with_traceback(_without_our_frames(error.__traceback__))
+    first = _without_our_frames(error.__traceback__)
+    entry = first
+    while entry is not None:
+        below = entry.tb_next
+        while below is not None and below.tb_frame.f_code.co_filename.startswith(INTERRUPTED):
+            below = below.tb_next
+        entry.tb_next = below
+        entry = below
+    return error.with_traceback(first)
 
 
 def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
