@@ -50,6 +50,8 @@ class Recorder:
         self._samples: dict[tuple[int, int, int, State], list[int]] = {}
         self._groups: dict[tuple[str, str], int] = {}
         self._tasks: list[int] = []
+        # A group that all tasks have left -> the one that the last went to.
+        self._moved: dict[int, int] = {}
         self._threads: dict[str, int] = {}
 
     def group(self, name: str, kind: str) -> int:
@@ -64,9 +66,24 @@ class Recorder:
             self._tasks.append(0)
         return found
 
-    def count_task(self, group: int, number: int = 1) -> None:
-        """Say that a task of this group was seen for the first time (-1: it was another's)."""
-        self._tasks[group] += number
+    def move_task(self, group: int, better: int) -> None:
+        """Say that a task counted in one group is of another: its name was not known at first."""
+        self._tasks[group] -= 1
+        self._tasks[better] += 1
+        if not self._tasks[group]:
+            self._moved[group] = better
+
+    def count_task(self, group: int) -> None:
+        """Say that a task of this group was seen for the first time."""
+        self._tasks[group] += 1
+
+    def _final(self, group: int) -> int:
+        """The group that a group's samples belong to in the end."""
+        for _ in range(len(self._moved)):
+            if self._tasks[group] or group not in self._moved:
+                break
+            group = self._moved[group]
+        return group
 
     def thread(self, name: str) -> int:
         """The id of a thread's name."""
@@ -148,7 +165,8 @@ class Recorder:
         """Put everything into a profile; return how many observations went over the cap."""
         samples = list(self._samples.items())  # one step in C: the writer cannot come between
         tasks = list(self._tasks)
-        groups = [builder.group(*key) for key in list(self._groups)]
+        names = list(self._groups)
+        groups = [builder.group(*names[self._final(group)]) for group in range(len(names))]
         threads = [builder.thread(name) for name in list(self._threads)]
         for group, count in zip(groups, tasks, strict=False):
             builder.count_tasks(group, count)

@@ -125,8 +125,9 @@ class Tasks:
             # A task that has found its route was one all along; a greenlet that serves one
             # request after another is one in each.
             if known.group >= 0 and is_task:
-                self._recorder.count_task(known.group, -1)
-            self._recorder.count_task(group)
+                self._recorder.move_task(known.group, group)
+            else:
+                self._recorder.count_task(group)
             known.group = group
         known.looks += 1
         return group
