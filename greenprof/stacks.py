@@ -90,8 +90,7 @@ def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]
                 if parts[number][at].f_code.co_qualname in _RUNS_TASKS:
                     return number, at + 1, True
         return 0, 0, True
-    for number in range(len(parts) - 1, -1, -1):
-        frames = parts[number]
+    for number, frames in enumerate(parts):
         try:
             start = frames.index(root)
         except ValueError:

@@ -20,7 +20,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -86,10 +86,12 @@ class Bridge:
 _bridges: dict[str, Bridge] = {}
 _by_qualname: dict[str, list[tuple[str, Role]]] = {}
 # Functions that were looked at, by their codes' ids, which stay taken while the codes are kept;
-# and the roles of those that have one. Code objects themselves are slow to hash.
+# the roles of those that have one; and the ids alone. Code objects themselves are slow to hash.
 _known: dict[int, CodeType] = {}
 _roles: dict[int, Role] = {}
+_seen: set[int] = set()
 _code_of = attrgetter("f_code")
+_position_of = itemgetter(0)
 _problems: list[str] = []
 _loaded = False
 
@@ -151,6 +153,7 @@ def role_of(code: CodeType) -> Role | None:
     if len(_known) >= CACHE_LIMIT:
         _forget_codes()
     _known[key] = code
+    _seen.add(key)
     if role is not None:
         _roles[key] = role
     return role
@@ -161,15 +164,20 @@ def roles_in(frames: Sequence[Any]) -> list[tuple[int, Role]]:
     # Runs for every frame of every sample: what can be done in C is.
     codes = list(map(_code_of, frames))
     keys = list(map(id, codes))
-    if not all(map(_known.__contains__, keys)):
+    if not _seen.issuperset(keys):
         for code in codes:
             role_of(code)
-    if _roles.keys().isdisjoint(keys):
-        return []
-    return [(at, _roles[key]) for at, key in enumerate(keys) if key in _roles]
+    found = []
+    for key in _roles.keys() & keys:
+        at = -1
+        for _ in range(keys.count(key)):
+            at = keys.index(key, at + 1)
+            found.append((at, _roles[key]))
+    return sorted(found, key=_position_of)
 
 
 def _forget_codes() -> None:
+    _seen.clear()
     _known.clear()
     _roles.clear()
 
