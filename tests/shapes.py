@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 import greenprof
+from greenprof import switches
 from greenprof.capture import Stack
 from greenprof.profiles import Frame, FrameKind, FrameOrigin
 
@@ -36,3 +42,32 @@ def outline(target: Any = None) -> list[str]:
         for frame in stack_of(target)
         if frame.origin is FrameOrigin.APP or frame.kind is FrameKind.BOUNDARY or frame.crosses
     ]
+
+
+both_ways = pytest.mark.parametrize("follow", [False, True], ids=["unfollowed", "followed"])
+
+
+@contextlib.contextmanager
+def following(follow: bool) -> Iterator[None]:
+    """With switches followed, or without: what bridges keep has to do then."""
+    if not follow:
+        yield
+        return
+    switches.follow()
+    try:
+        yield
+    finally:
+        switches.unfollow()
+
+
+async def until_waiting(task: asyncio.Task[Any]) -> None:
+    """Let the loop run until a task waits for something that takes time, its children as well."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
