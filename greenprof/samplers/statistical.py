@@ -37,10 +37,8 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 #: A wall tick with this part of its interval on the CPU clock was surely on the CPU.
 SURELY_ON_CPU = 0.95
-#: A CPU tick with less than this part of a period to attribute is left to the next.
-ENOUGH_CPU = 0.9
 #: How long after an unsure wall tick the probe looks whether the CPU clock has moved.
-PROBE_NS = 150_000
+PROBE_NS = 300_000
 #: A handler that comes this part of a period late was held up; see `Sampler._held_up`.
 LATE = 0.25
 #: The sampling thread looks for the main thread after this many periods without a tick.
@@ -104,6 +102,8 @@ class Sampler:
         self._probe: Probe | None = None
         self._socket = WakeupSocket()
         self._paused = False
+        self._cpu_seen: list[tuple[int, int, int]] = []
+        self._interval_cpu_ns = 0  # handlers' own, that the code they interrupted pays for
         self._computing = False  # whether the last handler interrupted code on the CPU
         self._signals = 0
         self._switches = 0
@@ -228,13 +228,10 @@ class Sampler:
             return
         try:
             cpu = time.thread_time_ns()
-            used = self._main.unattributed_ns + cpu - self._main.cpu_ns
-            if used >= ENOUGH_CPU * self.period_ns:
-                seen = self._observer.observe(self._main_ident, frame, getcurrent(), set())
-                self.recorder.add(seen.group, seen.thread, seen.node, State.ON_CPU, 0, used)
-                self._main.unattributed_ns -= used
-                self._computing = True
-                self._account_for_handler(cpu)
+            seen = self._observer.observe(self._main_ident, frame, getcurrent(), set())
+            self._cpu_seen.append((seen.group, seen.thread, seen.node))
+            self._computing = True
+            self._account_for_handler(cpu)
         except Exception as error:
             self._note(error)
         finally:
@@ -267,8 +264,9 @@ class Sampler:
         if probe is not None:
             probe.cpu_ns, probe.wall_ns = end, self._main.resumed_ns
             probe.own_ns += own
-        if not self._computing:
-            self._main.cpu_ns += own
+        self._main.cpu_ns += own
+        if self._computing:
+            self._interval_cpu_ns += own
 
     def _held_up(self, now: int, cpu: int) -> bool:
         """Whether the signal waited while the thread slept in C code: a hub's loop, a long call.
@@ -299,18 +297,42 @@ class Sampler:
         main = self._main
         elapsed, used, since = now - main.wall_ns, cpu - main.cpu_ns, now - main.resumed_ns
         main.wall_ns, main.cpu_ns = now, cpu
-        main.unattributed_ns += used
+        interval_cpu, self._interval_cpu_ns = self._interval_cpu_ns + used, 0
         self.ticks += 1
         self.missed += max(0, round(elapsed / self.period_ns) - 1)
         self._resolve_probe(now, cpu, frame)
+        cpu_seen, self._cpu_seen = self._cpu_seen, []
         self._computing = False
         accounted: set[int] = set()
         seen = self._observer.observe(self._main_ident, frame, current, accounted)
         if used >= SURELY_ON_CPU * since:
+            # What runs now ran all the time, as far as anybody can tell.
             self._computing = True
-            self._add(seen, State.ON_CPU, elapsed, main.unattributed_ns)
-            main.unattributed_ns = 0
-        elif seen.idle():
+            self._add(seen, State.ON_CPU, elapsed, interval_cpu)
+        else:
+            self._attribute(interval_cpu, cpu_seen)
+            self._add_unsure(seen, frame, elapsed, asleep=2 * used < since)
+        self._observer.suspended_main(self._main_ident, current, elapsed, accounted)
+        self._observer.watch.tick(now, self._observer.loops(), accounted)
+
+    def _attribute(self, cpu_ns: int, seen: list[tuple[int, int, int]]) -> None:
+        """Put an interval's CPU time down to what its CPU ticks saw.
+
+        Those come for every period of CPU time, so an interval without one leaves its CPU time
+        to the next that has one.
+        """
+        self._main.unattributed_ns += cpu_ns
+        if seen:
+            share = self._main.unattributed_ns // len(seen)
+            self._main.unattributed_ns = 0
+            for group, thread, node in seen:
+                self.recorder.add(group, thread, node, State.ON_CPU, 0, share)
+
+    def _add_unsure(
+        self, seen: Observation, frame: FrameType, elapsed: int, *, asleep: bool
+    ) -> None:
+        """Record a tick whose interval was not all on the CPU."""
+        if seen.idle():
             self._add(seen, State.IDLE, elapsed, 0)
         elif self._probe_timer is not None and get_ident() == self._main_ident:
             self._computing = idle.is_between_calls(frame)
@@ -319,10 +341,7 @@ class Sampler:
             else:
                 self._probe = Probe(seen, frame, elapsed)
         else:
-            state = _state_in_call(frame) if 2 * used < since else State.ON_CPU
-            self._add(seen, state, elapsed, 0)
-        self._observer.suspended_main(self._main_ident, current, elapsed, accounted)
-        self._observer.watch.tick(now, self._observer.loops(), accounted)
+            self._add(seen, _state_in_call(frame) if asleep else State.ON_CPU, elapsed, 0)
 
     def _add(self, seen: Observation, state: State, wall_ns: int, cpu_ns: int) -> None:
         self.recorder.add(seen.group, seen.thread, seen.node, state, wall_ns, cpu_ns)
@@ -336,7 +355,7 @@ class Sampler:
         self._computing = not (stuck and asleep)
         self._settle_probe(State.ON_CPU if self._computing else _state_in_call(frame))
         if self._computing:
-            self._main.unattributed_ns += probe.own_ns
+            self._interval_cpu_ns += probe.own_ns
 
     def _settle_probe(self, state: State) -> None:
         probe, self._probe = self._probe, None
