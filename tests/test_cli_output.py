@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,16 @@ def test_a_run_without_output_says_what_to_type_next(folder: Path) -> None:
     said, command = finished.stderr.splitlines()[-2:]
     assert said == f"greenprof: saved {saved.name}; its whole stacks:"
     typed = shlex.split(command)
-    assert typed[0] == "greenprof"
-    tree = run_greenprof(*typed[1:], cwd=folder)
+    assert typed[:3] == ["python", "-m", "greenprof"]
+    tree = run_greenprof(*typed[3:], cwd=folder)
     assert "burn" in tree.stdout
     assert len(finished.stderr.splitlines()) <= 50
+
+
+def test_the_next_command_is_that_of_the_installed_script(folder: Path) -> None:
+    script = Path(sysconfig.get_path("scripts")) / "greenprof"
+    finished = run_python(script, "run", "app.py", cwd=folder, expect=3)
+    assert finished.stderr.splitlines()[-1].startswith("  greenprof show --tree app-")
 
 
 def test_the_summary_answers_the_questions(folder: Path) -> None:

@@ -28,7 +28,7 @@ class Delivery:
     clock: str
     force: bool
     quiet: bool
-    program: str = "greenprof"
+    called: str = "greenprof"
     """How this greenprof was called, for the command that is shown."""
     folder: Path = field(default_factory=Path.cwd)
 
@@ -60,7 +60,7 @@ class Delivery:
         if saved:
             name = Path(path).name
             say(f"\ngreenprof: saved {printable(name)}; its whole stacks:")
-            say(f"  {self.program} show --tree {shlex.quote(name)}")
+            say(f"  {self.called} show --tree {shlex.quote(name)}")
 
 
 def _say_summary(profile: Profile, clock: str) -> None:

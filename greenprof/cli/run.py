@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 TARGET = "greenprof.target"
+# What compile() raises for a program: the program's own error, as python reports it.
+NOT_COMPILED = (SyntaxError, RecursionError, MemoryError, OverflowError)
 PROGRAM_OPTIONS = {"m": "module", "c": "code"}
 
 EPILOG = """\b
@@ -183,10 +187,13 @@ def command(
     outputs = plan_outputs(paths, format_name, force=force)
     try:
         program = target.find()
-    except SyntaxError as error:
+    except NOT_COMPILED as error:
         not_compiled = error.with_traceback(None)
-        return lambda: _syntax_error(not_compiled)
-    delivery = Delivery(program.label, outputs, clock=clock, force=force, quiet=quiet)
+        return lambda: _not_compiled(not_compiled)
+    called = "python -m greenprof" if Path(sys.argv[0]).name == "__main__.py" else "greenprof"
+    delivery = Delivery(
+        program.label, outputs, clock=clock, force=force, quiet=quiet, called=called
+    )
     delivery.check()
 
     def job() -> int:
@@ -224,6 +231,6 @@ def _profile(
     return 0
 
 
-def _syntax_error(error: SyntaxError) -> int:
+def _not_compiled(error: BaseException) -> int:
     report_uncaught(error)
     return 1
