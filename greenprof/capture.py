@@ -179,7 +179,7 @@ class _Look:
         frame = self.threads[ident]
         frames = stacks.walk(frame)
         current = self.current_of(ident)
-        task = loops.current_task(_finder.find(ident, frames))
+        task = loops.current_task(_finder.find(ident, frames, current))
         raw, is_tasks = stacks.running(frame, current, self.switches, task)
         if raw.owner is not None:
             owner: Any = raw.owner

@@ -12,8 +12,11 @@ from types import FrameType
 from typing import Any
 from weakref import ref
 
+from greenlet import greenlet
+
 from greenprof import awaitables
 from greenprof._native import get_ident
+from greenprof.rawstack import walk
 
 
 def running_loop() -> Any:
@@ -75,8 +78,12 @@ class LoopFinder:
         """The loops found so far that are still there."""
         return [loop for found in self._loops.values() if (loop := found()) is not None]
 
-    def find(self, ident: int, frames: Sequence[FrameType]) -> Any:
-        """The loop that runs in the thread `ident`, whose frames are given; None if none does."""
+    def find(self, ident: int, frames: Sequence[FrameType], current: greenlet | None = None) -> Any:
+        """The loop that runs in the thread `ident`, None if none does.
+
+        `frames` are those of the greenlet that runs there, `current` is that one, if known: the
+        loop may run in one of its parents.
+        """
         if ident == get_ident():
             loop = running_loop()
             if loop is not None:
@@ -86,15 +93,17 @@ class LoopFinder:
         loop = None if found is None else found()
         if loop is not None and loop.is_running():
             return loop
-        loop = self._search(frames)
+        if "asyncio.tasks" not in sys.modules:
+            return None
+        loop = self._search(ident, frames)
+        while loop is None and current is not None:
+            current = current.parent
+            loop = None if current is None else self._search(ident, walk(current.gr_frame))
         if loop is not None:
             self._loops[ident] = ref(loop)
         return loop
 
-    def _search(self, frames: Sequence[FrameType]) -> Any:
-        asyncio_tasks = sys.modules.get("asyncio.tasks")
-        if asyncio_tasks is None:
-            return None
+    def _search(self, ident: int, frames: Sequence[FrameType]) -> Any:
         for frame in frames:
             # asyncio's own loop, and the runner of `asyncio.run` for those written in C.
             code = frame.f_code
@@ -104,8 +113,8 @@ class LoopFinder:
                 if hasattr(loop, "is_running") and loop.is_running():
                     return loop
         # Loops that run a task at the moment, of all threads; 3.14 and later do not tell.
-        running = getattr(asyncio_tasks, "_current_tasks", None) or {}
+        running = getattr(sys.modules["asyncio.tasks"], "_current_tasks", None) or {}
         for loop, task in list(running.items()):
-            if awaitables.root_frame(task) in frames:
+            if getattr(loop, "_thread_id", None) == ident or awaitables.root_frame(task) in frames:
                 return loop
         return None

@@ -53,9 +53,9 @@ class RawStack:
 
     `segments` are (index of the first frame, PYTHON or AWAITED, whether a greenlet boundary lies
     above it), in ascending order. `edges` are the indexes of bridges' frames. `owner` is the sync
-    greenlet that the stack belongs to when it is not the task's; `handed` says that the last
-    frame is its own, which awaits what is put below. `leaf` names what ends the chain of awaits,
-    `deadline` is when it will.
+    greenlet that the stack belongs to when it is not the task's. `handed` is the segment that
+    what is put below begins with, where that is awaited on behalf of sync code. `leaf` names what
+    ends the chain of awaits, `deadline` is when it will.
     """
 
     __slots__ = ("deadline", "edges", "error", "frames", "handed", "leaf", "owner", "segments")
@@ -65,7 +65,7 @@ class RawStack:
         self.segments: list[tuple[int, int, bool]] = []
         self.edges: set[int] = set()
         self.owner: greenlet | None = None
-        self.handed = False
+        self.handed: tuple[int, int, bool] | None = None
         self.leaf: str | None = None
         self.deadline: float | None = None
         self.error: str | None = None
@@ -118,11 +118,15 @@ class RawStack:
         """Put this stack below that of whoever waits for it."""
         if other.owner is not None:
             self.owner = other.owner
-        if other.handed and self.segments:
-            self.segments[0] = (0, AWAITED, True)
-        else:
-            self.handed = self.handed or other.handed
+        if other.handed is not None and self.segments:
+            self.segments[0] = other.handed
         self.put_above(other)
+
+    def hand_over(self) -> None:
+        """Find out `handed`: the kind of the last segment goes on below."""
+        if self.segments and self.segments[-1][1] == AWAITED:
+            at, kind, crosses = self.segments[-1]
+            self.handed = 0, kind, crosses and at == len(self.frames)
 
     def put_above(self, other: RawStack) -> None:
         """Put another stack's frames above this one's root."""

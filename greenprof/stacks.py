@@ -308,13 +308,15 @@ def awaiting(task: Any, switches: Switches | None) -> RawStack:
             if not above.frames:
                 break
             above.mark_edge()
+            above.begin(AWAITED, True)
             above.owner = task
-            above.handed = True
         elif not _follow(above, task.get_coro(), switches, group) and group is not None:
             break
+        above.hand_over()
         stack.put_below(above)
         if above.owner is not None:
             break
+    stack.hand_over()
     return stack
 
 

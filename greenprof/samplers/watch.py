@@ -73,7 +73,7 @@ class Known:
         self.rebuilt_ns = 0
         self.above = -1
         self.awaiting: Any = None
-        self.handed = False
+        self.handed: tuple[int, int, bool] | None = None
         self.route: str | None = None
         self.within_ns = 0
 
@@ -110,8 +110,8 @@ class Tasks:
             known.within_ns = now_ns + (MAX_AGE_NS if above.frames else RECHECK_NS)
         if known.awaiting is not None:
             raw.owner = known.awaiting()
-        if known.handed:
-            raw.segments[0] = (0, stacks.AWAITED, True)
+        if known.handed is not None:
+            raw.segments[0] = known.handed
         return self._recorder.node(raw, known.above)
 
     def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
