@@ -179,15 +179,14 @@ def _bridge_frames_in(
 
 def bridge_frame_waiter(frame: FrameType, switches: Switches | None) -> greenlet | None:
     """The greenlet that `frame` awaits for: as seen by switches, or as its library keeps it."""
-    if switches is not None:
-        waiter = switches.awaited_by(frame)
-        if waiter is not None:
-            return waiter
-    role = bridges.role_of(frame.f_code)
-    if role is None or role.part is not Part.BRIDGE_FRAME:
-        return None
-    found = bridges.variable_of(frame, role)
-    return found if isinstance(found, greenlet) and not found.dead else None
+    waiter: Any = None if switches is None else switches.awaited_by(frame)
+    if waiter is None:
+        role = bridges.role_of(frame.f_code)
+        if role is None or role.part is not Part.BRIDGE_FRAME:
+            return None
+        waiter = bridges.variable_of(frame, role)
+    # One without a frame runs again, or has not begun, or is dead.
+    return waiter if isinstance(waiter, greenlet) and waiter.gr_frame is not None else None
 
 
 def _splice(stack: RawStack, waiter: greenlet) -> FrameType | None:
