@@ -1,7 +1,8 @@
-"""Prints, as Markdown, how near profiles come to the truth: `python -m benchmarks.accuracy --seconds 20`.
+"""Prints, as Markdown, how near profiles come to the truth: `python -m benchmarks.accuracy --seconds 15`.
 
 Runs the programs of tests/programs, which count what they burn and wait, under `greenprof run` at both
 rates. Takes (seconds + 2) x rates x programs; needs the test extra, which brings its own PostgreSQL.
+With `--into docs/accuracy.md` the table takes the place of the one between the file's two marks.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import argparse
 import platform
 import sys
 import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.accuracy import Row, by_kind, compare, run_profiled
 from tests.postgres import running_postgres
 
+MARKS = ("<!-- figures: python -m benchmarks.accuracy --into -->", "<!-- end of figures -->")
 PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SQLAlchemy asyncio, asyncpg": ("sqlalchemy_routes", ("--url", "asyncpg")),
     "SQLAlchemy asyncio, psycopg": ("sqlalchemy_routes", ("--url", "psycopg")),
@@ -35,30 +39,44 @@ def line(name: str, rate_hz: float, row: Row) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 1000.0])
-    parser.add_argument("--only", default="", help="programs whose name contains this")
-    parser.add_argument("--routes", action="store_true", help="a line for each route as well")
-    options = parser.parse_args()
-    print(f"Python {platform.python_version()}, {options.seconds:g} s a run\n")
-    print("| program | work | route | Hz | truth | seen | off by | under the right route |")
-    print("|---|---|---|---|---|---|---|---|")
+def measured(rates: list[float], seconds: float, only: str, *, routes: bool) -> Iterator[str]:
+    """The table, line by line as it is measured."""
+    yield f"CPython {platform.python_version()}, {seconds:g} s a run, {datetime.now(UTC):%Y-%m-%d}:\n"
+    yield "| program | work | route | Hz | truth | seen | off by | under the right route |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|"
     with running_postgres() as postgres, tempfile.TemporaryDirectory() as folder:
         for name, (program, arguments) in PROGRAMS.items():
-            if options.only not in name:
+            if only not in name:
                 continue
             given = [
                 postgres.url(part) if part in ("asyncpg", "psycopg") else part for part in arguments
             ]
-            for rate_hz in options.rates:
+            for rate_hz in rates:
                 profile, works = run_profiled(
-                    program, Path(folder), *given, rate_hz=rate_hz, seconds=options.seconds
+                    program, Path(folder), *given, rate_hz=rate_hz, seconds=seconds
                 )
                 rows = compare(profile, works)
-                for row in [*by_kind(rows), *(rows if options.routes else [])]:
-                    print(line(name, rate_hz, row), flush=True)
+                for row in [*by_kind(rows), *(rows if routes else [])]:
+                    yield line(name, rate_hz, row)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 1000.0])
+    parser.add_argument("--only", default="", help="programs whose name contains this")
+    parser.add_argument("--routes", action="store_true", help="a line for each route as well")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks round its table")
+    options = parser.parse_args()
+    table = []
+    for text in measured(options.rates, options.seconds, options.only, routes=options.routes):
+        table.append(text)
+        print(text, flush=True)
+    if options.into is not None:
+        before, _, rest = options.into.read_text(encoding="utf-8").partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        whole = [before + MARKS[0], *table, "", MARKS[1] + after]
+        options.into.write_text("\n".join(whole), encoding="utf-8")
     return 0
 
 
