@@ -127,7 +127,8 @@ def capture_all() -> list[Stack]:
         if id(task) not in tasks:
             raw = stacks.suspended(task, look.switches)
             shown.update(map(id, raw.frames))
-            found.append(look.finish(raw, task, task_state(task, raw)))
+            if not raw.frames or not stacks.is_hub(raw.frames):
+                found.append(look.finish(raw, task, task_state(task, raw)))
     for one in switches.all_greenlets():
         top = one.gr_frame
         if top is None or id(top) in shown or stacks.is_hub(stacks.walk(top)):

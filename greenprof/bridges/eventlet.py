@@ -9,7 +9,9 @@ BRIDGE = Bridge(
     roles={
         ("eventlet/hubs/hub.py", "BaseHub.run"): Role(Part.HUB),
         ("eventlet/hubs/asyncio.py", "Hub.run"): Role(Part.HUB),
+        ("eventlet/hubs/asyncio.py", "Hub.run.<locals>.async_run"): Role(Part.HUB),
         ("eventlet/hubs/hub.py", "BaseHub.switch"): Role(Part.INTERNAL),
         ("eventlet/greenthread.py", "GreenThread.main"): Role(Part.INTERNAL),
+        ("eventlet/green/thread.py", "__thread_body"): Role(Part.INTERNAL),
     },
 )
