@@ -1,8 +1,8 @@
-"""Threads, locks and thread identities that are the operating system's, whoever patched Python's.
+"""Threads, locks and clocks that are the operating system's, whoever patched Python's.
 
 gevent and eventlet replace the attributes of the ``_thread`` module by versions that know
-greenlets only. A second instance of the built-in module still has the real ones, whether the
-patching comes before or after this import.
+greenlets only, and test tools those of ``time`` by clocks that stand still. A second instance of
+a built-in module still has the real ones, whether the patching comes before or after this import.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def _unpatched(name: str) -> Any:
 
 
 _thread = _unpatched("_thread")
+time = _unpatched("time")
 
+RLock = _thread.RLock
 allocate_lock = _thread.allocate_lock
 get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import math
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from greenprof import bridges, switches
-from greenprof._native import allocate_lock
+from greenprof._native import RLock, time
 from greenprof._version import __version__
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.frames import FrameTable
@@ -26,7 +27,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 MAX_RATE_HZ = 10_000.0
 
-_lock = allocate_lock()
+# A signal handler of the program's may start or stop a profiler in the middle of either.
+_lock = RLock()
 _outermost: Profiler | None = None
 _active: Profiler | None = None
 
@@ -35,9 +37,9 @@ class Profiler:
     """Samples the whole process between `start` and `stop`.
 
     Also a context manager, plain and async, and a decorator of functions and of coroutine
-    functions. `rate_hz` is how often a second it looks, 1 to 10,000. `max_nodes` bounds the memory
-    for stacks: the number of nodes in the tree that holds them. Raises OptionError for a value
-    out of range.
+    functions; see `__call__`. `rate_hz` is how often a second it looks, 1 to 10,000. `max_nodes`
+    bounds the memory for stacks: the number of nodes in the tree that holds them. Raises
+    OptionError for a value out of range.
 
     One at a time in a process; but below ``greenprof run`` a program may profile a part of
     itself: it then gets what that part adds to the run, at the run's rate.
@@ -52,8 +54,8 @@ class Profiler:
         outermost: bool = False,
     ) -> None:
         self.rate_hz = _checked_rate(rate_hz)
-        if max_nodes < 1:
-            raise OptionError(f"max_nodes is {max_nodes!r}: give a number of at least 1")
+        if not _is_count(max_nodes):
+            raise OptionError(f"max_nodes is {max_nodes!r}: give a whole number of at least 1")
         self._max_nodes = max_nodes
         self._command = command
         self._outermost = outermost
@@ -65,7 +67,7 @@ class Profiler:
         self._started_at = ""
         self._started_ns = 0
         self._process_cpu_ns = 0
-        self._warnings: list[str] = []
+        self._calls = 0
 
     @property
     def running(self) -> bool:
@@ -83,25 +85,32 @@ class Profiler:
         """Start, from any thread. Raises ProfilerStateError if a profiler runs already."""
         global _active, _outermost
         with _lock:
-            if self.running or _active is not None:
+            taken = _active is not None or (self._outermost and _outermost is not None)
+            if self.running or taken:
                 raise ProfilerStateError(
                     "a profiler runs already in this process: stop it before starting another"
                 )
             self._profile = None
-            if _outermost is not None:
-                self._within = _outermost
-                self._before = _outermost.snapshot()
-            else:
-                self._begin()
-            if self._outermost:
-                _outermost = self
-            else:
-                _active = self
+            try:
+                if _outermost is not None:
+                    self._before = _outermost.snapshot()
+                    self._within = _outermost
+                else:
+                    self._begin()
+                if self._outermost:
+                    _outermost = self
+                else:
+                    _active = self
+            except BaseException:  # of a signal handler of the program's, perhaps
+                if self._sampler is not None:
+                    self._sampler.stop()
+                self._end()
+                raise
         return self
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started_ns = time.monotonic_ns()
         self._process_cpu_ns = time.process_time_ns()
         self._sampler = Sampler(self.rate_hz, self._max_nodes)
@@ -112,31 +121,44 @@ class Profiler:
 
         Raises ProfilerStateError if it does not run.
         """
-        global _active, _outermost
         with _lock:
             if not self.running:
                 raise ProfilerStateError("the profiler does not run: start it before stopping it")
-            if self._sampler is not None:
-                self._sampler.stop()
-            self._profile = self._result()
-            self._sampler = self._within = self._before = None
-            if self._outermost:
-                _outermost = None
-            else:
-                _active = None
-        return self._profile
+            try:
+                self._stop()
+            except BaseException:  # of a signal handler of the program's: it gets that afterwards
+                if self.running:
+                    self._stop()
+                raise
+            return self.profile
+
+    def _stop(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._profile = self._result()
+        self._end()
+
+    def _end(self) -> None:
+        global _active, _outermost
+        self._sampler = self._within = self._before = None
+        if _outermost is self:
+            _outermost = None
+        if _active is self:
+            _active = None
 
     def snapshot(self) -> Profile:
         """The result so far, while it runs on. Raises ProfilerStateError if it does not run."""
-        return self._result()
+        with _lock:
+            return self._result()
 
     def _result(self) -> Profile:
         if self._within is not None and self._before is not None:
-            if self._within.running:
-                return self._within.snapshot().subtract(self._before)
-            return self._within.profile.subtract(self._before)
+            within = self._within
+            profile = within.snapshot() if within.running else within.profile
+            return profile.subtract(self._before)
         if self._sampler is None:
             raise ProfilerStateError("the profiler does not run: there is nothing to look at")
+        # Over the cap come markers, one below each node at most.
         builder = ProfileBuilder(max_nodes=2 * self._max_nodes)
         over = self._sampler.recorder.fill(builder, FrameTable())
         return builder.build(self._info(self._sampler, over))
@@ -152,7 +174,7 @@ class Profiler:
             rate_hz=self.rate_hz,
             ticks=sampler.ticks,
             missed_ticks=sampler.missed,
-            sampler_cpu_ns=sampler.handler_cost_ns + sampler.thread_cost_ns,
+            sampler_cpu_ns=sampler.cost_ns,
             overflow_samples=over,
             greenlet_switches=sampler.switches,
             pids=[self._pid],
@@ -171,7 +193,6 @@ class Profiler:
                 f"{over} samples went over the limit of {self._max_nodes} stored stack nodes; "
                 "their innermost frames are not told apart (raise max_nodes)"
             )
-        found += [f"a sample was lost to {text} ({n} times)" for text, n in sampler.errors.items()]
         return found
 
     def __enter__(self) -> Self:
@@ -198,27 +219,58 @@ class Profiler:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: Function) -> Function:
-        """Profile each call of a function; `profile` then holds that of the last one."""
+        """Profile the calls of a function; `profile` is then that of the last one.
+
+        A call that begins while another one runs (recursion, concurrent tasks or threads), or
+        while the profiler runs anyway, is part of that profile. Raises OptionError for what is no
+        function, or runs in pieces between those of its caller, as generator functions do.
+        """
+        name = getattr(function, "__qualname__", repr(function))
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise OptionError(
+                f"{name} is a generator function, which runs in pieces: "
+                "use `with greenprof.profile():` inside it, or round the loop over it"
+            )
+        if inspect.isclass(function) or not callable(function):
+            raise OptionError(f"{name} is no function: profile() decorates functions")
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def profiled_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with self:
+                with self._call():
                     return await function(*args, **kwargs)
 
             return profiled_coroutine  # type: ignore[return-value]
 
         @functools.wraps(function)
         def profiled(*args: Any, **kwargs: Any) -> Any:
-            with self:
+            with self._call():
                 return function(*args, **kwargs)
 
         return profiled  # type: ignore[return-value]
 
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with _lock:
+            counted = self._calls > 0 or not self.running
+            if counted:
+                if not self._calls:
+                    self.start()
+                self._calls += 1
+        try:
+            yield
+        finally:
+            if counted:
+                with _lock:
+                    self._calls -= 1
+                    if not self._calls and self.running:
+                        self.stop()
+
     def _abandon(self) -> None:
         if self._sampler is not None:
             self._sampler.abandon()
-        self._sampler = self._within = self._before = None
+        self._calls = 0
+        self._end()
 
 
 def profile(rate_hz: float = 100.0, *, max_nodes: int = DEFAULT_MAX_NODES) -> Profiler:
@@ -247,19 +299,51 @@ def _checked_rate(rate_hz: float) -> float:
     return rate
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
 def _command_line() -> str:
     arguments = getattr(sys, "orig_argv", None) or sys.argv
     return " ".join(arguments)
 
 
+def _running_samplers() -> list[Sampler]:
+    found = (_active, _outermost)
+    return [running._sampler for running in found if running and running._sampler]
+
+
+def _at_exit() -> None:
+    # The interpreter takes its signal handlers down, but not our timers, whose signals would then
+    # end the process. What was recorded stays.
+    for sampler in _running_samplers():
+        sampler.stop()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for sampler in _running_samplers():
+        sampler.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for sampler in _running_samplers():
+        sampler.after_fork_in_parent()
+    _lock.release()
+
+
 def _after_fork_in_child() -> None:
-    global _lock, _active, _outermost
-    _lock = allocate_lock()
+    global _lock
+    _lock = RLock()
     for profiler in (_active, _outermost):
         if profiler is not None:
             profiler._abandon()
-    _active = _outermost = None
 
 
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -19,6 +19,7 @@ from greenlet import greenlet
 
 from greenprof import awaitables, bridges
 from greenprof.bridges import Part, Role
+from greenprof.interrupted import from_signal_handler
 from greenprof.rawstack import (
     AWAITED,
     BOUNDARY,
@@ -221,6 +222,8 @@ def suspended(awaitable: Any, switches: Switches | None, *, above: bool = True) 
         if above and task is not None and stack.owner is None:
             stack.put_below(awaiting(task, switches))
     except Exception as error:  # objects of any library are looked at here: keep what was found
+        if from_signal_handler(error):
+            raise
         stack.error = f"{type(error).__name__}: {error}"
     return stack
 
@@ -283,6 +286,8 @@ def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
             _follow(stack, coroutine, switches)
         _put_spawner_above(stack, target)
     except Exception as error:
+        if from_signal_handler(error):
+            raise
         stack.error = f"{type(error).__name__}: {error}"
     return stack
 

@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"profiles"}),
     frozenset({"profile_file"}),
     frozenset({"model", "output"}),
-    frozenset({"printable", "errors", "_native", "_version"}),
+    frozenset({"printable", "errors", "interrupted", "_native", "_version"}),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
 SHOWING = frozenset({"exporters", "analysis"})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from greenprof import _native
 
-_PendingCall = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-_pending: list[Any] = []
+_work: deque[Callable[[], None]] = deque()
+_scheduled = False
 
 
 def main_thread_ident() -> int:
@@ -30,20 +30,61 @@ def in_main_thread() -> bool:
 
 
 def run_in_main_thread(work: Callable[[], None]) -> None:
-    """Run `work` now if this is the main thread, else when that next runs Python code.
+    """Run `work` now if this is the main thread, else when that next runs Python code, in order.
 
-    `work` must not raise. A main thread that waits in a call runs it when the call returns.
+    A main thread that waits in a call runs it when the call returns. `work` has to bear being run
+    again: what the program's own signal handlers raise in the middle of it goes to the program,
+    and `work` begins anew a moment later.
     """
     if in_main_thread():
+        _run_all()
         work()
         return
+    _work.append(work)
+    schedule()
 
-    def call(_: Any) -> int:
-        _pending.remove(callback)
-        work()
-        return 0
 
-    callback = _PendingCall(call)
-    _pending.append(callback)  # ctypes frees a callback that nobody holds
-    if ctypes.pythonapi.Py_AddPendingCall(callback, None) != 0:
-        _pending.remove(callback)
+def schedule() -> None:
+    """Ask the main thread for what waits, unless it was asked.
+
+    To be called now and then: the interpreter's list of such requests is short, and may be full.
+    """
+    global _scheduled
+    if _work and not _scheduled:
+        _scheduled = True
+        if ctypes.pythonapi.Py_AddPendingCall(_is_true, ctypes.c_void_p(id(_request))) != 0:
+            _scheduled = False
+
+
+def forget() -> None:
+    """Drop what waits: in a forked child, where it was another process's."""
+    global _scheduled
+    _work.clear()
+    _scheduled = False
+
+
+def _run_all() -> None:
+    while _work:
+        _work[0]()
+        _work.popleft()
+
+
+class _Request:
+    """Its truth is asked for in the main thread, and is always false.
+
+    A callback made by ctypes would swallow what the program's signal handlers raise while it
+    runs; the truth of an object is a C function that passes exceptions on.
+    """
+
+    def __bool__(self) -> bool:
+        global _scheduled
+        _scheduled = False
+        try:
+            _run_all()
+        finally:
+            schedule()
+        return False
+
+
+_request = _Request()
+_is_true = ctypes.cast(ctypes.pythonapi.PyObject_IsTrue, ctypes.c_void_p)

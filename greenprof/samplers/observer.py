@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from types import FrameType
 from typing import Any
 
 from greenlet import greenlet
 
 from greenprof import idle, labels, loops, stacks, switches
-from greenprof._native import get_ident
+from greenprof._native import get_ident, time
+from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.watch import Tasks, Watch, name_leaf
@@ -21,29 +21,49 @@ _LOOP_DEPTH = 40
 class ThreadClock:
     """One thread's clocks as of its last sample, and what that was, for as long as it stays."""
 
-    __slots__ = ("_clock", "cpu_ns", "ident", "last", "resumed_ns", "unattributed_ns", "wall_ns")
+    __slots__ = (
+        "_clock",
+        "cpu_ns",
+        "ended",
+        "ident",
+        "last",
+        "resumed_ns",
+        "unattributed_ns",
+        "wall_ns",
+    )
 
     def __init__(self, ident: int, now_ns: int) -> None:
         self.ident = ident
         self.wall_ns = now_ns
         self.resumed_ns = now_ns
         self.unattributed_ns = 0
+        self.ended = False
         self.last: tuple[int, int, int, State] | None = None
         self.cpu_ns = 0
         self._clock: int | None = None
-        try:
+        if hasattr(time, "pthread_getcpuclockid"):  # macOS has no such clocks
             # Asked once, while the thread is known to live: a dead one's identity is no clock.
             self._clock = time.pthread_getcpuclockid(ident)
-        except (AttributeError, OSError):  # macOS has no such clocks
-            pass
         self.cpu_ns = self.read_cpu()
 
     def read_cpu(self) -> int:
         """The CPU time that the thread has used; what it was last if it has ended."""
-        try:
-            return self.cpu_ns if self._clock is None else time.clock_gettime_ns(self._clock)
-        except OSError:
+        if self._clock is None:
             return self.cpu_ns
+        try:
+            return int(time.clock_gettime_ns(self._clock))
+        except OSError as error:
+            if from_signal_handler(error):
+                raise
+            self.ended = True
+            return self.cpu_ns
+
+    def count_since(self, since_ns: int) -> None:
+        """Count what a thread did that began at `since_ns` or later."""
+        lived_ns = max(self.wall_ns - since_ns, 0)
+        self.wall_ns -= lived_ns
+        # One that C code made long ago may come to Python only now.
+        self.cpu_ns -= min(lived_ns, self.cpu_ns)
 
 
 class Observation:
@@ -155,6 +175,10 @@ class Observer:
         group, thread = self.thread_group(ident), self.thread_index(ident)
         self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0)
 
+    def current_task(self, ident: int) -> Any:
+        """The task that runs in a thread just now, None if none does. Cheap: for known loops."""
+        return loops.current_task(self._finder.known(ident))
+
     def loops(self) -> list[Any]:
         """The loops that were found so far."""
         return self._finder.loops()
@@ -164,6 +188,9 @@ class Observer:
         for ident in [ident for ident in self._threads if ident not in alive]:
             del self._threads[ident]
             self._loop_groups.pop(ident, None)
+        for key, ident in list(self._loop_threads.items()):
+            if ident not in alive:
+                del self._loop_threads[key]
 
     def thread_of_loop(self, loop: Any) -> int:
         """The identity of the thread that runs a loop; the main thread's until it was seen."""
@@ -192,3 +219,8 @@ class Observer:
             self.recorder.count_task(group)
             found = self._threads[ident] = self.recorder.thread(name), group
         return found
+
+
+def state_in_call(frame: FrameType) -> State:
+    """The state of a thread that uses no CPU and has work: stuck in a call, or kept from running."""
+    return State.ON_CPU if idle.is_between_calls(frame) else State.BLOCKED

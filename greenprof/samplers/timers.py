@@ -11,10 +11,11 @@ import ctypes
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from greenprof._native import get_native_id, time
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -52,7 +53,9 @@ def _timers_of_libc() -> Any:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
+        # PyDLL keeps the interpreter lock: to let go of it in the middle of a handler costs a
+        # turn of every thread that waits for it, where these calls take less than a microsecond.
+        libc = ctypes.PyDLL(None, use_errno=True)
         for name in ("timer_create", "timer_settime", "timer_delete"):
             getattr(libc, name).restype = ctypes.c_int
         libc.timer_settime.argtypes = (
@@ -74,120 +77,138 @@ class TimerUnavailableError(Exception):
     """This machine, thread or process cannot have such a timer."""
 
 
-class SignalTimer:
-    """Calls `handler` in the main thread every `period_ns`, by a signal of its own.
+class Timer:
+    """Calls `handler` in the main thread every `period_ns`, by a signal that nobody else uses.
 
-    Made in the main thread only. `clock` is `time.CLOCK_MONOTONIC`, or
-    `time.CLOCK_THREAD_CPUTIME_ID` for the main thread's CPU clock, which the kernel looks at once
-    a jiffy: 1 to 10 ms. Raises TimerUnavailableError.
+    `clock` is `time.CLOCK_MONOTONIC`, or `time.CLOCK_THREAD_CPUTIME_ID` for the main thread's CPU
+    clock, which the kernel looks at once a jiffy: 1 to 10 ms. All but `disarm` and `displaced`
+    in the main thread only. What was interrupted by an exception can be called again.
     """
 
-    def __init__(self, clock: int, period_ns: int, handler: Handler, native_id: int) -> None:
+    def __init__(self, clock: int, period_ns: int, handler: Handler) -> None:
+        self.handler = handler
+        self.signum = 0
+        self.started_ns = 0
+        self._clock = clock
+        self._period_ns = period_ns
+        self._earlier: Any = signal.SIG_DFL
+        self._exists = False
+        self._handling = False
+        self._giving_back = False
+
+    def open(self) -> None:
+        """Take a signal, and make the timer. Raises TimerUnavailableError."""
+        raise NotImplementedError
+
+    def arm(self) -> None:
+        """Start, or start anew: the next signal comes a period from now."""
+        if self._exists:
+            self.started_ns = time.monotonic_ns()
+            self._set(self._period_ns, self._period_ns)
+
+    def arm_once(self, delay_ns: int) -> None:
+        """Send one signal after a delay."""
+        if self._exists:
+            self._set(delay_ns, 0)
+
+    def disarm(self) -> None:
+        """Send no more signals until armed. From any thread."""
+        if self._exists:
+            self._set(0, 0)
+
+    def close(self) -> None:
+        """Free the timer, and give the signal back unless the program took it."""
+        if self._exists:  # the handle says nothing: the first timer's is 0
+            self._delete()
+            self._exists = False
+        if not self._handling:
+            return
+        if self._giving_back or signal.getsignal(self.signum) == self.handler:
+            self._giving_back = True
+            # A signal that is still on its way must not meet the default, which ends the process.
+            signal.signal(self.signum, signal.SIG_IGN)
+            signal.signal(self.signum, self._earlier)
+        self._handling = False
+
+    def displaced(self) -> bool:
+        """Whether the program has put a handler of its own in our place."""
+        return self._handling and signal.getsignal(self.signum) != self.handler
+
+    def _handle(self, signum: int) -> None:
+        self.signum = signum
+        self._earlier = signal.getsignal(signum)
+        self._handling = True
+        signal.signal(signum, self.handler)
+        signal.siginterrupt(signum, False)
+
+    def _set(self, value_ns: int, interval_ns: int) -> None:
+        raise NotImplementedError
+
+    def _delete(self) -> None:
+        raise NotImplementedError
+
+
+class SignalTimer(Timer):
+    """A timer of its own with a real-time signal of its own, sent to the main thread."""
+
+    def open(self) -> None:
         if _libc is None:
             raise TimerUnavailableError("this system has no timer_create")
-        self.signum = _free_signal()
         self._timer = ctypes.c_void_p()
-        self._earlier = signal.signal(self.signum, handler)
-        signal.siginterrupt(self.signum, False)
+        self._handle(_free_signal())
         event = _Event(signo=self.signum, notify=_SIGEV_THREAD_ID)
-        event.target.tid = native_id
-        if _libc.timer_create(clock, ctypes.byref(event), ctypes.byref(self._timer)) != 0:
-            signal.signal(self.signum, self._earlier)
-            raise TimerUnavailableError(f"timer_create: {os.strerror(ctypes.get_errno())}")
+        event.target.tid = get_native_id()
+        if _libc.timer_create(self._clock, ctypes.byref(event), ctypes.byref(self._timer)) != 0:
+            reason = os.strerror(ctypes.get_errno())
+            self.close()
+            raise TimerUnavailableError(f"timer_create: {reason}")
         self._exists = True
-        self._period = _setting(period_ns, period_ns)
-        self.handler = handler
-        self.started_ns = 0
 
-    def arm(self) -> None:
-        """Start, or start anew: the next signal comes a period from now."""
-        self.started_ns = time.monotonic_ns()
-        _libc.timer_settime(self._timer, 0, ctypes.byref(self._period), None)
+    def _set(self, value_ns: int, interval_ns: int) -> None:
+        _libc.timer_settime(self._timer, 0, ctypes.byref(_setting(value_ns, interval_ns)), None)
 
-    def arm_once(self, delay_ns: int) -> None:
-        """Send one signal after a delay."""
-        _libc.timer_settime(self._timer, 0, ctypes.byref(_setting(delay_ns, 0)), None)
-
-    def disarm(self) -> None:
-        """Send no more signals until armed."""
-        _libc.timer_settime(self._timer, 0, ctypes.byref(_setting(0, 0)), None)
-
-    def delete(self) -> None:
-        """Free the timer. From any thread; `restore` has to follow in the main thread."""
-        if self._exists:  # the handle says nothing: the first timer's is 0
-            self._exists = False
-            _libc.timer_delete(self._timer)
-
-    def displaced(self) -> bool:
-        """Whether the program has put a handler of its own in our place."""
-        return signal.getsignal(self.signum) is not self.handler
-
-    def restore(self) -> None:
-        """Give the signal back, unless the program took it. Main thread only."""
-        if self.displaced():
-            return
-        # A signal that is still on its way must not meet the default, which ends the process.
-        signal.signal(self.signum, signal.SIG_IGN)
-        signal.signal(self.signum, self._earlier)
+    def _delete(self) -> None:
+        _libc.timer_delete(self._timer)
 
 
-class IntervalTimer:
-    """`SignalTimer` where there is no `timer_create`: the process's own interval timers.
+class IntervalTimer(Timer):
+    """The process's own interval timers, where there is no `timer_create` and nobody uses them."""
 
-    Raises TimerUnavailableError where the program uses the signal.
-    """
-
-    def __init__(self, clock: int, period_ns: int, handler: Handler, _native_id: int) -> None:
+    def open(self) -> None:
         if not hasattr(signal, "setitimer"):
             raise TimerUnavailableError("this system has no interval timers")
-        cpu = clock == getattr(time, "CLOCK_THREAD_CPUTIME_ID", None)
+        cpu = self._clock != time.CLOCK_MONOTONIC
         self._which = signal.ITIMER_PROF if cpu else signal.ITIMER_REAL
-        self.signum = signal.SIGPROF if cpu else signal.SIGALRM
-        in_use = signal.getsignal(self.signum) not in (signal.SIG_DFL, signal.SIG_IGN)
-        if in_use or signal.getitimer(self._which) != (0.0, 0.0):
-            raise TimerUnavailableError(f"the program uses {self.signum.name}")
-        self._seconds = period_ns / NS
-        self._earlier = signal.signal(self.signum, handler)
-        signal.siginterrupt(self.signum, False)
-        self.handler = handler
-        self.started_ns = 0
-
-    def arm(self) -> None:
-        """Start, or start anew: the next signal comes a period from now."""
-        self.started_ns = time.monotonic_ns()
-        signal.setitimer(self._which, self._seconds, self._seconds)
-
-    def arm_once(self, delay_ns: int) -> None:
-        """Send one signal after a delay."""
-        signal.setitimer(self._which, delay_ns / NS)
+        signum = signal.SIGPROF if cpu else signal.SIGALRM
+        if signal.getsignal(signum) != signal.SIG_DFL or signal.getitimer(self._which) != (0, 0):
+            raise TimerUnavailableError(f"the program uses {signum.name}")
+        self._handle(signum)
+        self._exists = True
 
     def disarm(self) -> None:
-        """Send no more signals until armed."""
-        signal.setitimer(self._which, 0)
+        if self._exists and self._is_ours():
+            self._set(0, 0)
 
-    def delete(self) -> None:
-        """Stop the timer. From any thread."""
+    def _delete(self) -> None:
         self.disarm()
 
-    def displaced(self) -> bool:
-        """Whether the program has put a handler of its own in our place."""
-        return signal.getsignal(self.signum) is not self.handler
+    def _is_ours(self) -> bool:
+        # There is one of each kind: the program may have set it for itself meanwhile.
+        interval_s = signal.getitimer(self._which)[1]
+        return abs(interval_s - self._period_ns / NS) < 0.1 * self._period_ns / NS
 
-    def restore(self) -> None:
-        """Give the signal back, unless the program took it. Main thread only."""
-        if self.displaced():
-            return
-        signal.signal(self.signum, signal.SIG_IGN)
-        signal.signal(self.signum, self._earlier)
+    def _set(self, value_ns: int, interval_ns: int) -> None:
+        signal.setitimer(self._which, value_ns / NS, interval_ns / NS)
 
 
-Timer = SignalTimer | IntervalTimer
+def has_timers_to_spare() -> bool:
+    """Whether there can be as many timers as one likes."""
+    return _libc is not None
 
 
-def make_timer(clock: int, period_ns: int, handler: Handler, native_id: int) -> Timer:
-    """The best timer that this machine has. Raises TimerUnavailableError."""
-    kind = IntervalTimer if _libc is None else SignalTimer
-    return kind(clock, period_ns, handler, native_id)
+def make_timer(clock: int, period_ns: int, handler: Handler) -> Timer:
+    """The best timer that this machine has, to be opened."""
+    return (IntervalTimer if _libc is None else SignalTimer)(clock, period_ns, handler)
 
 
 def _setting(value_ns: int, interval_ns: int) -> _Setting:
@@ -195,8 +216,10 @@ def _setting(value_ns: int, interval_ns: int) -> _Setting:
 
 
 def _free_signal() -> int:
+    # A program that blocks a signal waits for it (sigwait), and would get ours.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     # From the top: programs that use real-time signals count from SIGRTMIN.
     for signum in range(signal.SIGRTMAX - 1, signal.SIGRTMIN, -1):
-        if signal.getsignal(signum) == signal.SIG_DFL:
+        if signal.getsignal(signum) == signal.SIG_DFL and signum not in blocked:
             return signum
-    raise TimerUnavailableError("the program uses every real-time signal")
+    raise TimerUnavailableError("the program uses or blocks every real-time signal")

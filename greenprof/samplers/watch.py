@@ -8,16 +8,16 @@ favour what is cheap.
 
 from __future__ import annotations
 
+import math
 import random
 import sys
-import time
 from typing import Any, Protocol
 from weakref import WeakSet, ref
 
 from greenlet import greenlet
 
 from greenprof import awaitables, idle, labels, loops, stacks, switches
-from greenprof._native import get_ident
+from greenprof._native import get_ident, time
 from greenprof.frames import origin_of
 from greenprof.profiles import FrameOrigin, State
 from greenprof.samplers.recorder import Recorder
@@ -140,32 +140,36 @@ class Tasks:
 
 
 class Rotation:
-    """References in a shuffled order, of which each gets its turn."""
+    """References in an order that nothing in the program beats time with; each gets its turn."""
 
     def __init__(self) -> None:
         self._random = random.Random(0x6772)  # noqa: S311  # the program's own generator stays untouched
         self._references: list[Any] = []
-        self._next = 0
+        self._at = 0
+        self._step = 1
 
     def __len__(self) -> int:
         return len(self._references)
 
     def refill(self, references: list[Any]) -> None:
         """Replace the references, and begin anew."""
-        self._random.shuffle(references)
         self._references = references
-        self._next = 0
+        size = max(len(references), 1)
+        # To shuffle them would hold the program up for milliseconds where there are thousands.
+        self._at = int(self._random.random() * size)
+        self._step = 1 + int(self._random.random() * size)
+        while math.gcd(self._step, size) > 1:
+            self._step += 1
 
     def take(self, count: int) -> list[Any]:
         """The next ones in turn, at most as many as there are."""
         size = len(self._references)
         if count >= size:
             return self._references
-        start = self._next
-        taken = self._references[start : start + count]
-        if len(taken) < count:
-            taken += self._references[: count - len(taken)]
-        self._next = (start + count) % size
+        taken = []
+        for _ in range(count):
+            taken.append(self._references[self._at])
+            self._at = (self._at + self._step) % size
         return taken
 
 

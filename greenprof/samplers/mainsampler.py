@@ -1,0 +1,329 @@
+"""Looks at the main thread, by signals.
+
+A sampling thread gets the interpreter lock only where the main thread lets go of it, which is at
+its I/O, and would see nothing else. So the main thread is interrupted:
+
+- a *wall* tick, every period: what runs, and in which state each task is;
+- a *CPU* tick, for every period of CPU time that the main thread has used: what uses it;
+- a *probe*, a moment after a wall tick that could not tell whether the thread was computing or
+  stuck in a call.
+
+Nothing here may raise into the program, except what the program's own signal handlers raise while
+ours runs: that is the program's, and is let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+
+from greenlet import getcurrent, greenlet
+
+from greenprof import idle, loops, switches
+from greenprof._native import get_ident, time
+from greenprof.interrupted import from_signal_handler
+from greenprof.profiles import State
+from greenprof.samplers.ledger import Ledger
+from greenprof.samplers.observer import Observation, ThreadClock, state_in_call
+from greenprof.samplers.timers import Timer, TimerUnavailableError, has_timers_to_spare, make_timer
+from greenprof.samplers.wakeup import MAX_UNREAD, WakeupDescriptor
+
+#: A wall tick with this part of its interval on the CPU clock was surely on the CPU.
+SURELY_ON_CPU = 0.95
+#: How long after an unsure wall tick the probe looks whether the CPU clock has moved.
+PROBE_NS = 150_000
+#: A handler that comes this part of a period late was held up; see `MainSampler._held_up`.
+LATE = 0.25
+#: The wake-up descriptor is looked at every so many ticks.
+UNREAD_CHECK = 16
+
+Look = Callable[[FrameType], None]
+
+
+class Probe:
+    """A wall tick that could not tell "on the CPU" from "blocked", and waits for a second look."""
+
+    __slots__ = (
+        "code",
+        "cpu_ns",
+        "group",
+        "lasti",
+        "node",
+        "own_ns",
+        "thread",
+        "wall_ns",
+        "weight_ns",
+    )
+
+    def __init__(self, seen: Observation, frame: FrameType, weight_ns: int) -> None:
+        self.group, self.thread, self.node = seen.group, seen.thread, seen.node
+        self.code, self.lasti = frame.f_code, frame.f_lasti
+        self.weight_ns = weight_ns
+        self.wall_ns = self.cpu_ns = self.own_ns = 0
+
+
+class MainSampler:
+    """Ticks of the main thread. `ticks` and `missed` count those of the wall clock, `cost_ns` is
+    the CPU time that the handlers took, and `too_deep` counts looks at stacks that left no room
+    for a look.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ticks = 0
+        self.missed = 0
+        self.cost_ns = 0
+        self.too_deep = 0
+        self.clock = ThreadClock(ledger.main_ident, time.monotonic_ns())
+        self._ledger = ledger
+        self._observer = ledger.observer
+        self._period_ns = ledger.period_ns
+        self._timers: list[Timer] = []
+        self._wall_timer: Timer | None = None
+        self._probe_timer: Timer | None = None
+        self._probe: Probe | None = None
+        self._wakeup = WakeupDescriptor()
+        self._paused = False
+        self._signals = 0
+        self._cpu_seen: list[tuple[int, int, int]] = []
+        self._interval_cpu_ns = 0  # handlers' own, that the code they interrupted pays for
+        self._computing = False  # whether the last handler interrupted code on the CPU
+
+    def begin(self) -> None:
+        """Count time from now on."""
+        self.clock.wall_ns = self.clock.resumed_ns = time.monotonic_ns()
+        self._observer.watch.last_ns = self.clock.wall_ns
+        self.clock.cpu_ns = self.clock.read_cpu()
+
+    # In the main thread, and not for the first time if a signal handler of the program's raised.
+
+    def open(self) -> None:
+        """Start the timers."""
+        if not self._ledger.running:
+            return  # stopped before the main thread came round to it
+        switches.adopt_thread()
+        self._close_timers()
+        cpu_clock = getattr(time, "CLOCK_THREAD_CPUTIME_ID", None)
+        try:
+            self._wall_timer = self._open_timer(time.CLOCK_MONOTONIC, self._wall_tick)
+            if cpu_clock is not None:
+                self._open_timer(cpu_clock, self._cpu_tick)
+                if has_timers_to_spare():
+                    self._probe_timer = self._open_timer(time.CLOCK_MONOTONIC, self._probe_tick)
+        except TimerUnavailableError as error:
+            self._ledger.warnings.append(
+                "the main thread is sampled with less precision, in favour of calls that release "
+                f"the interpreter lock: {error}"
+            )
+        self._arm()
+
+    def close(self) -> None:
+        """Free the timers, and give the signals back."""
+        self.give_way()
+        self._close_timers()
+        switches.release_thread()
+
+    def _open_timer(self, clock: int, look: Look) -> Timer:
+        timer = make_timer(clock, self._period_ns, partial(self._handle, look))
+        self._timers.append(timer)
+        timer.open()
+        return timer
+
+    def _close_timers(self) -> None:
+        while self._timers:
+            self._timers[-1].close()
+            self._timers.pop()
+        self._wall_timer = self._probe_timer = None
+
+    # From any thread.
+
+    def disarm(self) -> None:
+        """Send no more signals."""
+        for timer in list(self._timers):
+            timer.disarm()
+
+    def give_way(self) -> None:
+        """Send no signal to a handler that the program has put in the place of ours."""
+        for timer in list(self._timers):
+            if timer.displaced():
+                timer.disarm()
+                text = (
+                    f"the program replaced the sampler's handler of signal {timer.signum}; "
+                    "the main thread was then sampled with less precision"
+                )
+                if text not in self._ledger.warnings:
+                    self._ledger.warnings.append(text)
+
+    def resume(self) -> None:
+        """Send signals again if they were stopped, and were read since."""
+        if self._paused and not self._wakeup.unread():
+            self._arm()
+
+    def _arm(self) -> None:
+        self._paused = False
+        for timer in list(self._timers):
+            if timer is not self._probe_timer and not timer.displaced():
+                timer.arm()
+
+    def _pause_if_unread(self, now: int) -> None:
+        """Send no more signals while nobody reads those that came."""
+        self._wakeup.look_at(loops.running_loop(), now)
+        if self._wakeup.unread() > MAX_UNREAD:
+            self._paused = True
+            self.disarm()
+
+    # Signal handlers. They run in the main thread, in whichever greenlet runs.
+
+    def _handle(self, look: Look, _: int, frame: FrameType | None) -> None:
+        ledger = self._ledger
+        if frame is None or not ledger.running or ledger.taken:
+            return
+        try:
+            ledger.taken = True
+            while frame.f_code is _HANDLER and frame.f_back is not None:
+                frame = frame.f_back  # the one before was about to return
+            look(frame)
+        except RecursionError:
+            self.too_deep += 1  # a call would be one too many here as well
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            ledger.note(error)
+        finally:
+            ledger.taken = False
+
+    def _wall_tick(self, frame: FrameType) -> None:
+        now, cpu = time.monotonic_ns(), time.thread_time_ns()
+        self._signals += 1
+        if self._signals % UNREAD_CHECK == 0:
+            self._pause_if_unread(now)
+        if self._held_up(now, cpu):
+            return
+        self.tick(frame, getcurrent(), now, cpu)
+        followed = switches.of_thread(self._ledger.main_ident)
+        if followed is not None:
+            followed.check()
+        if self._probe is not None and self._probe_timer is not None and not self._paused:
+            self._probe_timer.arm_once(PROBE_NS)
+        self._account_for_handler(cpu)
+
+    def _cpu_tick(self, frame: FrameType) -> None:
+        cpu = time.thread_time_ns()
+        seen = self._observer.observe(self._ledger.main_ident, frame, getcurrent(), set())
+        self._cpu_seen.append((seen.group, seen.thread, seen.node))
+        self._computing = True
+        self._account_for_handler(cpu)
+
+    def _probe_tick(self, frame: FrameType) -> None:
+        cpu = time.thread_time_ns()
+        self._resolve_probe(time.monotonic_ns(), cpu, frame)
+        self._account_for_handler(cpu)
+
+    def _account_for_handler(self, began_cpu_ns: int) -> None:
+        """Account for the handler's own CPU time, since `began_cpu_ns`.
+
+        Code that computes pays for what interrupts it, as on the CPU clock that it can read
+        itself, and so that the profile sums up to what the process used. Code that waits does not:
+        an idle program's profile would be that of its sampler.
+        """
+        end = time.thread_time_ns()
+        own = end - began_cpu_ns
+        self.cost_ns += own
+        self.clock.resumed_ns = time.monotonic_ns()
+        probe = self._probe
+        if probe is not None:
+            probe.cpu_ns, probe.wall_ns = end, self.clock.resumed_ns
+            probe.own_ns += own
+        self.clock.cpu_ns += own
+        if self._computing:
+            self._interval_cpu_ns += own
+
+    def _held_up(self, now: int, cpu: int) -> bool:
+        """Whether the signal waited while the thread slept in C code: a hub's loop, a long call.
+
+        Its handler then runs at the first bytecode that comes after, which says nothing about
+        the time before. The sampling thread has looked in the meantime, or the next tick will.
+        """
+        timer = self._wall_timer
+        if timer is None:
+            return True
+        late = (now - timer.started_ns) % self._period_ns
+        if late < max(LATE * self._period_ns, 500_000):
+            return False
+        return bool(cpu - self.clock.cpu_ns < late // 2)
+
+    # Accounting. Whoever calls has the turn.
+
+    def tick(self, frame: FrameType, current: greenlet | None, now: int, cpu: int) -> None:
+        """Account for the time since the main thread's last tick."""
+        clock = self.clock
+        accounted: set[int] = set()
+        # First, for it may be interrupted for good: the next tick then has the time of this one.
+        seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
+        elapsed, used, since = now - clock.wall_ns, cpu - clock.cpu_ns, now - clock.resumed_ns
+        clock.wall_ns, clock.cpu_ns = now, cpu
+        interval_cpu, self._interval_cpu_ns = self._interval_cpu_ns + used, 0
+        self.ticks += 1
+        self.missed += max(0, round(elapsed / self._period_ns) - 1)
+        self._resolve_probe(now, cpu, frame)
+        cpu_seen, self._cpu_seen = self._cpu_seen, []
+        self._computing = False
+        if used >= SURELY_ON_CPU * since:
+            # What runs now ran all the time, as far as anybody can tell.
+            self._computing = True
+            self._ledger.add(seen, State.ON_CPU, elapsed, interval_cpu)
+        else:
+            self._attribute(interval_cpu, cpu_seen)
+            self._add_unsure(seen, frame, elapsed, asleep=2 * used < since)
+        self._observer.suspended_main(self._ledger.main_ident, current, elapsed, accounted)
+        self._observer.watch.tick(now, self._observer.loops(), accounted)
+
+    def _attribute(self, cpu_ns: int, seen: list[tuple[int, int, int]]) -> None:
+        """Put an interval's CPU time down to what its CPU ticks saw.
+
+        Those come for every period of CPU time, so an interval without one leaves its CPU time
+        to the next that has one.
+        """
+        self.clock.unattributed_ns += cpu_ns
+        if seen:
+            share = self.clock.unattributed_ns // len(seen)
+            self.clock.unattributed_ns = 0
+            for group, thread, node in seen:
+                self._ledger.recorder.add(group, thread, node, State.ON_CPU, 0, share)
+
+    def _add_unsure(
+        self, seen: Observation, frame: FrameType, elapsed: int, *, asleep: bool
+    ) -> None:
+        """Record a tick whose interval was not all on the CPU."""
+        if seen.idle():
+            self._ledger.add(seen, State.IDLE, elapsed, 0)
+        elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
+            self._computing = idle.is_between_calls(frame)
+            if self._computing:
+                self._ledger.add(seen, State.ON_CPU, elapsed, 0)
+            else:
+                self._probe = Probe(seen, frame, elapsed)
+        else:
+            self._ledger.add(seen, state_in_call(frame) if asleep else State.ON_CPU, elapsed, 0)
+
+    def _resolve_probe(self, now: int, cpu: int, frame: FrameType) -> None:
+        probe = self._probe
+        if probe is None:
+            return
+        stuck = frame.f_code is probe.code and frame.f_lasti == probe.lasti
+        asleep = 2 * (cpu - probe.cpu_ns) < now - probe.wall_ns
+        self._computing = not (stuck and asleep)
+        self.settle_probe(State.ON_CPU if self._computing else state_in_call(frame))
+        if self._computing:
+            self._interval_cpu_ns += probe.own_ns
+
+    def settle_probe(self, state: State) -> None:
+        """Record the tick that waits for a second look, if there is one."""
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            self._ledger.recorder.add(
+                probe.group, probe.thread, probe.node, state, probe.weight_ns, 0
+            )
+
+
+_HANDLER = MainSampler._handle.__code__

@@ -1,0 +1,218 @@
+"""Looks at the other threads, from a thread of its own.
+
+And at the main thread where that has not come round to its signal handler: inside a C loop
+(gevent), or a long call that released the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from greenlet import greenlet
+
+from greenprof import switches
+from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread, time
+from greenprof.profiles import State
+from greenprof.samplers import mainthread
+from greenprof.samplers.ledger import Ledger
+from greenprof.samplers.mainsampler import MainSampler
+from greenprof.samplers.observer import ThreadClock, state_in_call
+from greenprof.samplers.timers import NS
+
+_OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+
+#: The sampling thread looks for the main thread after this many periods without a tick.
+OVERDUE = 1.6
+#: Without other threads to look at, the sampling thread need not come round more often.
+ALONE_NS = 10_000_000
+#: How long to wait for the end of a thread that has let go of everything.
+EXIT_NS = 50_000_000
+
+# What a thread does to itself; everything else that is sent to the process is the program's.
+_SYNCHRONOUS = {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT} | (
+    {signal.SIGBUS} if hasattr(signal, "SIGBUS") else set()
+)
+
+
+class ThreadSampler:
+    """The sampling thread. It can be started anew after a stop, and goes on where it was.
+
+    `cost_ns` is the CPU time that it took, `switches` the number of greenlet switches in threads
+    that have ended.
+    """
+
+    def __init__(self, ledger: Ledger, main: MainSampler) -> None:
+        self.cost_ns = 0
+        self.switches = 0
+        self._ledger = ledger
+        self._main = main
+        self._others: dict[int, ThreadClock] = {}
+        self._ticked_ns = 0
+        self._ident = 0
+        self._native_id = 0
+        self._leaving = False
+        # Told to leave, and has left; none without a thread.
+        self._locks: tuple[Any, Any] | None = None
+
+    def begin(self) -> None:
+        """Count the time of the threads that there are from now on."""
+        self._ticked_ns = time.monotonic_ns()
+        for ident in sys._current_frames():
+            if ident not in (self._ledger.main_ident, self._ident):
+                self._others[ident] = ThreadClock(ident, self._ticked_ns)
+
+    def start(self) -> None:
+        """Start the thread."""
+        locks = allocate_lock(), allocate_lock()
+        for lock in locks:
+            lock.acquire()
+        self._leaving = False
+        start_new_thread(self._run, locks)
+        self._locks = locks
+
+    def stop(self) -> None:
+        """End the thread, and wait until it lets go of everything."""
+        if self._locks is None:
+            return
+        wakeup, finished = self._locks
+        self._leaving = True
+        if wakeup.locked():
+            wakeup.release()
+        if get_ident() != self._ident:  # not even by a finalizer that runs in it
+            with finished:
+                pass
+        self._locks = None
+
+    def stop_for_fork(self) -> None:
+        """End the thread, and wait until the system knows it no more.
+
+        Python warns of forks in a process of several threads; ours is no thread of the program's.
+        """
+        self.stop()
+        deadline = time.monotonic_ns() + EXIT_NS
+        while os.path.exists(f"/proc/self/task/{self._native_id}"):
+            if time.monotonic_ns() > deadline:
+                break
+            time.sleep(0.0001)
+
+    def _run(self, wakeup: Any, finished: Any) -> None:
+        ledger = self._ledger
+        earlier_ns = self.cost_ns
+        try:
+            self._ident, self._native_id = get_ident(), get_native_id()
+            if hasattr(signal, "pthread_sigmask"):
+                # A program may keep signals from all of its threads to wait for them (sigwait);
+                # here they would meet their default, which is the end of the process.
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
+            while ledger.running and not self._leaving:
+                alone = max(ledger.period_ns, ALONE_NS)
+                pause_ns = ledger.period_ns if self._others else alone
+                if wakeup.acquire(True, pause_ns / NS):
+                    break
+                mainthread.schedule()
+                self._look()
+                self.cost_ns = earlier_ns + time.thread_time_ns()
+        finally:
+            finished.release()
+
+    def _look(self) -> None:
+        ledger = self._ledger
+        if not ledger.running or ledger.taken:
+            return
+        try:
+            ledger.taken = True
+            self._tick()
+        except Exception as error:
+            ledger.note(error)
+        finally:
+            ledger.taken = False
+
+    # Ticks. Whoever calls has the turn.
+
+    def _tick(self) -> None:
+        frames = sys._current_frames()
+        frames.pop(get_ident(), None)
+        switches.leave_patched_threading()
+        self._main.give_way()
+        observer = self._ledger.observer
+        now = time.monotonic_ns()
+        self._look_at_main(frames.pop(self._ledger.main_ident, None), now)
+        for ident in [ident for ident in self._others if ident not in frames]:
+            del self._others[ident]
+        alive = {*frames, self._ledger.main_ident}
+        observer.forget_threads(alive)
+        self.switches += switches.forget_threads(alive)
+        for ident, frame in frames.items():
+            clock = self._others.get(ident)
+            if clock is not None and clock.ended:
+                # Another thread has that one's identity now.
+                observer.forget_threads(alive - {ident})
+                clock = None
+            if clock is None:
+                clock = self._others[ident] = ThreadClock(ident, now)
+                clock.count_since(self._ticked_ns)
+            self._look_at_thread(clock, frame)
+        self._ticked_ns = now
+        watch = observer.watch
+        if now - watch.last_ns > OVERDUE * self._ledger.period_ns:
+            watch.tick(now, observer.loops(), set())
+
+    def _look_at_main(self, frame: FrameType | None, now: int) -> None:
+        """Tick for the main thread if it has not come round to it."""
+        main = self._main
+        main.resume()
+        if frame is None or now - main.clock.wall_ns < OVERDUE * self._ledger.period_ns:
+            return
+        while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
+            frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
+        followed = switches.of_thread(self._ledger.main_ident)
+        current = None if followed is None else _running_greenlet(followed)
+        # The interpreter lock is held from the copy of the frames to here, but for an unlucky
+        # forced switch; the frame would then be an old one, of this thread still.
+        main.tick(frame, current, now, main.clock.read_cpu())
+        main.clock.resumed_ns = now
+
+    def _look_at_thread(self, clock: ThreadClock, frame: FrameType) -> None:
+        now, cpu = time.monotonic_ns(), clock.read_cpu()
+        if clock.ended:
+            return
+        elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
+        if used == 0 and clock.last is not None and clock.last[3] is not State.ON_CPU:
+            # It has not run since: it is where it was. Most threads of most programs are.
+            clock.wall_ns = now
+            self._ledger.recorder.add(*clock.last, elapsed, 0)
+            return
+        followed = switches.of_thread(clock.ident)
+        count = 0 if followed is None else followed.position()[0]
+        current = None if followed is None else _running_greenlet(followed)
+        observer = self._ledger.observer
+        accounted: set[int] = set()
+        seen = observer.observe(clock.ident, frame, current, accounted)
+        if followed is not None and followed.position()[0] != count:
+            return  # it switched greenlets meanwhile: no stack that ever was
+        clock.wall_ns, clock.cpu_ns = now, cpu
+        clock.unattributed_ns += used
+        if 2 * used >= elapsed:
+            state = State.ON_CPU
+        else:
+            state = State.IDLE if seen.idle() else state_in_call(frame)
+        credit = 0
+        if state is not State.IDLE:
+            # What was used while it was seen idle belongs to work that was not seen.
+            credit, clock.unattributed_ns = clock.unattributed_ns, 0
+        self._ledger.add(seen, state, elapsed, credit)
+        # A thread that runs a loop or greenlets has more to it than its own state.
+        plain = seen.group == observer.thread_group(clock.ident) and (
+            current is None or current.parent is None
+        )
+        clock.last = (seen.group, seen.thread, seen.node, state) if plain else None
+        observer.suspended_main(clock.ident, current, elapsed, accounted)
+
+
+def _running_greenlet(followed: switches.Switches) -> greenlet | None:
+    reference = followed.position()[1]
+    return None if reference is None else reference()
