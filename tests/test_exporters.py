@@ -210,18 +210,34 @@ class TestSpeedscope:
         assert document["activeProfileIndex"] == 0
         assert document["name"] == "orders.py --requests 15"
         assert document["exporter"] == "greenprof 0.1.0"
-        assert {"name": "get_order", "file": "/srv/orders/api.py", "line": 40} in document[
-            "shared"
-        ]["frames"]
+        assert {"name": "get_order", "file": "/srv/orders/api.py", "line": 1} in document["shared"][
+            "frames"
+        ]
 
     def test_by_cpu_time(self) -> None:
         document = self.document(orders_profile(), "cpu")
         assert [profile["endValue"] for profile in document["profiles"]] == [
-            50 * MS,
             800 * MS,
+            50 * MS,
             40 * MS,
         ]
-        assert document["activeProfileIndex"] == 1
+
+    def test_a_function_is_one_frame_whatever_its_lines(self) -> None:
+        builder = ProfileBuilder()
+        group, thread = builder.group("work", "asyncio"), builder.thread("one")
+        for line in (3, 4):
+            stack = builder.stack([Frame("f", "f.py", line, first_line=2)])
+            builder.add(group, thread, stack, State.ON_CPU, 1, 7, 7)
+        document = self.document(builder.build(ProfileInfo()))
+        assert document["shared"]["frames"] == [{"name": "f", "file": "f.py", "line": 2}]
+
+    def test_the_busiest_comes_first(self) -> None:
+        builder = ProfileBuilder()
+        thread, stack = builder.thread("one"), builder.stack([Frame("f", "f.py", 1)])
+        builder.add(builder.group("pool", "thread"), thread, stack, State.IDLE, 1, 900, 0)
+        builder.add(builder.group("work", "asyncio"), thread, stack, State.AWAITING, 1, 7, 0)
+        names = [name for name, _, _ in self.stacks(self.document(builder.build(ProfileInfo())))]
+        assert names == ["work (one)", "pool (one)"]
 
     def test_a_group_on_two_threads_is_two_profiles(self) -> None:
         builder = ProfileBuilder()
@@ -259,8 +275,8 @@ class Refused:
         if name.split(".")[0] in ("greenlet", "asyncio") or name.startswith("opentelemetry.sdk"):
             raise ImportError(f"{name} is not on this machine")
 sys.meta_path.insert(0, Refused())
-from greenprof import analysis, exporters, profile
-opened = profile.Profile.from_bytes(sys.stdin.buffer.read())
+from greenprof import analysis, exporters, profiles
+opened = profiles.Profile.from_bytes(sys.stdin.buffer.read())
 for exporter in exporters.exporters():
     assert exporter.render(opened)
 print(analysis.totals(opened).samples)

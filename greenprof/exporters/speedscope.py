@@ -23,11 +23,15 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
     frames = _Frames()
     indexes = [frames.index(_frame(frame)) for frame in profile.frames]
     stacks: dict[tuple[int, int], list[tuple[list[int], int]]] = {}
+    busy: dict[tuple[int, int], int] = {}
     for group, thread, node, label, weight_ns in weighted_stacks(profile, clock=clock):
         stack = [indexes[frame] for frame in profile.frame_ids(node)]
         if label or not stack:
             stack.append(frames.index({"name": label or "[no stack]"}))
         stacks.setdefault((group, thread), []).append((stack, weight_ns))
+        busy.setdefault((group, thread), 0)
+        if label not in ("[idle]", "[blocked]"):
+            busy[group, thread] += weight_ns
     profiles: list[dict[str, Any]] = [
         {
             "type": "sampled",
@@ -38,15 +42,16 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
             "samples": [stack for stack, _ in weighted],
             "weights": [weight for _, weight in weighted],
         }
-        for (group, thread), weighted in sorted(stacks.items())
+        # The busiest is what is looked at first: not a pool of threads that wait for work.
+        for (group, thread), weighted in sorted(
+            stacks.items(), key=lambda item: (-busy[item[0]], item[0])
+        )
     ]
-    # The heaviest is what is looked at first.
-    heaviest = max(range(len(profiles)), key=lambda index: profiles[index]["endValue"], default=0)
     document: dict[str, Any] = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": printable(f"greenprof {profile.info.greenprof}".strip()),
         "name": printable(profile.info.command or "greenprof"),
-        "activeProfileIndex": heaviest,
+        "activeProfileIndex": 0,
         "shared": {"frames": frames.found},
         "profiles": profiles,
     }
@@ -71,8 +76,10 @@ def _frame(frame: Frame) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": printable(frame.name)}
     if frame.path:
         shown["file"] = printable(frame.path)
-    if frame.line:
-        shown["line"] = frame.line
+    if frame.first_line:
+        # A frame is a function there: with the line that runs, it would fall into as many as it
+        # has lines, and none would have the function's sum.
+        shown["line"] = frame.first_line
     return shown
 
 
