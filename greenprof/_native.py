@@ -8,6 +8,8 @@ a built-in module still has the real ones, whether the patching comes before or 
 from __future__ import annotations
 
 import importlib.util
+import os
+import threading
 from typing import Any
 
 
@@ -29,3 +31,31 @@ get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id
 start_new_thread = _thread.start_new_thread
 thread_local = _thread._local
+
+
+def _find_main_thread() -> int | None:
+    asked = getattr(_thread, "_get_main_thread_ident", None)  # Python 3.13
+    if asked is not None:
+        return int(asked())
+    # Linux: the main thread has the process's id.
+    return int(get_ident()) if get_native_id() == os.getpid() else None
+
+
+_main_thread = _find_main_thread()
+
+
+def main_thread_ident() -> int:
+    """The main thread's identity, also where gevent or eventlet has patched `threading`."""
+    found = _find_main_thread()
+    if found is None:
+        found = _main_thread
+    return threading.main_thread().ident or 0 if found is None else found
+
+
+def _after_fork_in_child() -> None:
+    global _main_thread
+    _main_thread = int(get_ident())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -18,7 +18,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, loops, stacks, switches
-from greenprof._native import allocate_lock, get_ident
+from greenprof._native import allocate_lock, get_ident, main_thread_ident
 from greenprof.frames import FrameTable, position_of
 from greenprof.idle import waits_for_work
 from greenprof.labels import label_of
@@ -267,7 +267,7 @@ class _Look:
         root = frames[0].f_code.co_qualname if frames else ""
         if root == "Thread._bootstrap":
             return getattr(frames[0].f_locals.get("self"), "ident", None) or 0
-        return (threading.main_thread().ident or 0) if root in _MAIN_ROOTS else 0
+        return main_thread_ident() if root in _MAIN_ROOTS else 0
 
 
 def task_state(task: Any, raw: RawStack | None = None) -> State | None:

@@ -15,20 +15,33 @@ from typing import Any
 from greenlet import greenlet
 
 from greenprof import awaitables, bridges
+from greenprof._native import main_thread_ident
 from greenprof.stacks import RawStack
 
-_NUMBER = re.compile(r"(?<![A-Za-z_])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d+")
+# UUIDs, long hexadecimal ids with a digit in them, and numbers; but a path's "/v2/" stays.
+_NUMBER = re.compile(
+    r"(?P<version>(?<=/)v\d{1,2}(?=/|\Z))"
+    r"|(?<![0-9A-Za-z])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
+    r"|(?<![0-9A-Za-z])(?=[a-fA-F]*\d)[0-9a-fA-F]{16,}(?![0-9A-Za-z])"
+    r"|\d+"
+)
 _DEFAULT_TASK_NAME = re.compile(r"Task-\d+\Z")
-_DEFAULT_THREAD_NAME = re.compile(r"(.*?)[-_ ]?\d+( \(.*\))?\Z", re.DOTALL)
 
 #: How far from the root a request's frame is looked for: servers and middleware sit above it.
 _SEARCH_DEPTH = 40
 _MAX_LABEL = 200
+# Longer names are cut before they are searched: nobody reads them, and each is searched anew.
+_MAX_SEARCHED = 1000
 
 
 def fold_numbers(name: str) -> str:
-    """A name with its numbers and UUIDs replaced by ``{}``."""
-    return _NUMBER.sub("{}", name)[:_MAX_LABEL]
+    """A name with its numbers, UUIDs and long hexadecimal ids replaced by ``{}``."""
+    folded = _NUMBER.sub(_fold, name[:_MAX_SEARCHED])
+    return folded if len(folded) <= _MAX_LABEL else folded[: _MAX_LABEL - 1] + "…"
+
+
+def _fold(found: re.Match[str]) -> str:
+    return found["version"] or "{}"
 
 
 def label_of(owner: Any, raw: RawStack, ident: int) -> tuple[str, str]:
@@ -42,22 +55,27 @@ def label_of(owner: Any, raw: RawStack, ident: int) -> tuple[str, str]:
 
 def task_name(task: Any, raw: RawStack) -> str:
     """The name a task was given, or that of its root function."""
-    name = str(task.get_name())
+    try:
+        name = str(task.get_name())
+    except Exception:  # a task class of somebody's own
+        name = "Task-0"
     if not _DEFAULT_TASK_NAME.match(name):
         return fold_numbers(name)
     coroutine = task.get_coro()
     role = bridges.role_of(code) if (code := getattr(coroutine, "cr_code", None)) else None
-    if role is None and (found := getattr(coroutine, "__qualname__", None)):
-        return str(found)[:_MAX_LABEL]
-    return root_name(raw) or name
+    found = getattr(coroutine, "__qualname__", None)
+    if role is None and isinstance(found, str) and found:
+        return found[:_MAX_LABEL]
+    return root_name(raw) or type(task).__name__
 
 
 def root_name(raw: RawStack) -> str | None:
     """The outermost function that is no bridge's internal, nor above the greenlet's own root."""
     start = 0
     for at, _, crosses in raw.segments:
-        if crosses and hasattr(raw.frames[at - 1] if at else None, "f_lineno"):
-            start = at if not isinstance(raw.frames[at - 1], FrameType) else start
+        # Above the last line that a library kept of where a greenlet was spawned, it begins.
+        if crosses and at and not isinstance(raw.frames[at - 1], FrameType):
+            start = at
     for frame in raw.frames[start:]:
         if bridges.role_of(frame.f_code) is None:
             return str(frame.f_code.co_qualname)[:_MAX_LABEL]
@@ -66,34 +84,37 @@ def root_name(raw: RawStack) -> str | None:
 
 def thread_name(ident: int) -> str:
     """A thread's name with its number folded, so that a pool's workers are one group."""
+    if ident == main_thread_ident():
+        return "MainThread"  # gevent and eventlet know it by another identity
     thread = threading._active.get(ident)  # type: ignore[attr-defined]
     name = getattr(thread, "name", None)
-    if name is None:
-        return "thread outside of threading"
-    return fold_numbers(str(name))
+    return "thread outside of threading" if name is None else fold_numbers(str(name))
 
 
 def route_of(frames: list[Any]) -> str | None:
     """``METHOD /path`` of the web request whose server frame is on the stack, None without one.
 
-    ASGI: the first function with a parameter ``scope``, or uvicorn's request cycle. WSGI: gevent's
-    and the standard library's handlers.
+    ASGI: the first function with parameters ``scope`` and ``receive``, or uvicorn's request
+    cycle. WSGI: the first with ``environ`` and ``start_response``, or gevent's handler.
     """
     for frame in frames[:_SEARCH_DEPTH]:
         code = frame.f_code
-        if not isinstance(frame, FrameType) or code.co_argcount == 0:
+        count = code.co_argcount
+        if count == 0 or not isinstance(frame, FrameType):
             continue
-        arguments = code.co_varnames[: code.co_argcount]
-        if "scope" in arguments and "receive" in arguments:
-            found = _asgi_route(frame.f_locals.get("scope"))
-        elif code.co_name == "run_asgi":
-            found = _asgi_route(getattr(frame.f_locals.get("self"), "scope", None))
-        elif code.co_name == "handle_one_response":
-            found = _wsgi_route(getattr(frame.f_locals.get("self"), "environ", None))
-        else:
-            continue
-        if found is not None:
-            return found
+        arguments = code.co_varnames[:count]
+        try:
+            # Reading a frame's locals is not free: only where the answer is, and only once.
+            if "scope" in arguments and "receive" in arguments:
+                return _asgi_route(frame.f_locals.get("scope"))
+            if code.co_name == "run_asgi":
+                return _asgi_route(getattr(frame.f_locals.get("self"), "scope", None))
+            if "environ" in arguments and "start_response" in arguments:
+                return _wsgi_route(frame.f_locals.get("environ"))
+            if code.co_name == "handle_one_response":
+                return _wsgi_route(getattr(frame.f_locals.get("self"), "environ", None))
+        except Exception:  # objects of any framework, in any state
+            return None
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from greenprof.samplers.mainthread import main_thread_ident
+from greenprof._native import main_thread_ident
 from greenprof.samplers.observer import Observation, Observer
 from greenprof.samplers.recorder import Recorder
 

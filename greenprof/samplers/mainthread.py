@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 from collections import deque
 from collections.abc import Callable
 
 from greenprof import _native
+from greenprof._native import main_thread_ident
 
 _work: deque[Callable[[], None]] = deque()
 _scheduled = False
-
-
-def main_thread_ident() -> int:
-    """The main thread's identity, also where gevent or eventlet has patched `threading`."""
-    asked = getattr(_native._thread, "_get_main_thread_ident", None)  # Python 3.13
-    if asked is not None:
-        return int(asked())
-    if _native.get_native_id() == os.getpid():  # Linux: the main thread has the process's id
-        return int(_native.get_ident())
-    return threading.main_thread().ident or 0
 
 
 def in_main_thread() -> bool:
