@@ -78,6 +78,11 @@ class LoopFinder:
         """The loops found so far that are still there."""
         return [loop for found in self._loops.values() if (loop := found()) is not None]
 
+    def known(self, ident: int) -> Any:
+        """The loop that was last found in a thread."""
+        found = self._loops.get(ident)
+        return None if found is None else found()
+
     def find(self, ident: int, frames: Sequence[FrameType], current: greenlet | None = None) -> Any:
         """The loop that runs in the thread `ident`, None if none does.
 
@@ -89,8 +94,7 @@ class LoopFinder:
             if loop is not None:
                 self._loops[ident] = ref(loop)
             return loop
-        found = self._loops.get(ident)
-        loop = None if found is None else found()
+        loop = self.known(ident)
         if loop is not None and loop.is_running():
             return loop
         if "asyncio.tasks" not in sys.modules:

@@ -160,6 +160,7 @@ class Profiler:
             raise ProfilerStateError("the profiler does not run: there is nothing to look at")
         # Over the cap come markers, one below each node at most.
         builder = ProfileBuilder(max_nodes=2 * self._max_nodes)
+        self._sampler.settle()
         over = self._sampler.recorder.fill(builder, FrameTable())
         return builder.build(self._info(self._sampler, over))
 

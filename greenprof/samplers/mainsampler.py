@@ -24,43 +24,22 @@ from greenprof import idle, loops, switches
 from greenprof._native import get_ident, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
+from greenprof.samplers.accounting import CpuAccount, Probe, weight_of
 from greenprof.samplers.ledger import Ledger
-from greenprof.samplers.observer import Observation, ThreadClock, state_in_call
+from greenprof.samplers.observer import Observation, ThreadClock
 from greenprof.samplers.timers import Timer, TimerUnavailableError, has_timers_to_spare, make_timer
 from greenprof.samplers.wakeup import MAX_UNREAD, WakeupDescriptor
 
-#: A wall tick with this part of its interval on the CPU clock was surely on the CPU.
-SURELY_ON_CPU = 0.95
+#: An event loop with this part of its interval on the CPU clock was busy, wherever it is seen.
+BUSY = 0.95
 #: How long after an unsure wall tick the probe looks whether the CPU clock has moved.
-PROBE_NS = 150_000
+PROBE_NS = 300_000
 #: A handler that comes this part of a period late was held up; see `MainSampler._held_up`.
 LATE = 0.25
 #: The wake-up descriptor is looked at every so many ticks.
 UNREAD_CHECK = 16
 
 Look = Callable[[FrameType], None]
-
-
-class Probe:
-    """A wall tick that could not tell "on the CPU" from "blocked", and waits for a second look."""
-
-    __slots__ = (
-        "code",
-        "cpu_ns",
-        "group",
-        "lasti",
-        "node",
-        "own_ns",
-        "thread",
-        "wall_ns",
-        "weight_ns",
-    )
-
-    def __init__(self, seen: Observation, frame: FrameType, weight_ns: int) -> None:
-        self.group, self.thread, self.node = seen.group, seen.thread, seen.node
-        self.code, self.lasti = frame.f_code, frame.f_lasti
-        self.weight_ns = weight_ns
-        self.wall_ns = self.cpu_ns = self.own_ns = 0
 
 
 class MainSampler:
@@ -85,15 +64,15 @@ class MainSampler:
         self._wakeup = WakeupDescriptor()
         self._paused = False
         self._signals = 0
-        self._cpu_seen: list[tuple[int, int, int]] = []
-        self._interval_cpu_ns = 0  # handlers' own, that the code they interrupted pays for
+        self._account = CpuAccount(ledger.recorder)
+        self._cpu_tick_ns = 0
         self._computing = False  # whether the last handler interrupted code on the CPU
 
     def begin(self) -> None:
         """Count time from now on."""
         self.clock.wall_ns = self.clock.resumed_ns = time.monotonic_ns()
         self._observer.watch.last_ns = self.clock.wall_ns
-        self.clock.cpu_ns = self.clock.read_cpu()
+        self.clock.cpu_ns = self._cpu_tick_ns = self.clock.read_cpu()
 
     # In the main thread, and not for the first time if a signal handler of the program's raised.
 
@@ -210,13 +189,15 @@ class MainSampler:
     def _cpu_tick(self, frame: FrameType) -> None:
         cpu = time.thread_time_ns()
         seen = self._observer.observe(self._ledger.main_ident, frame, getcurrent(), set())
-        self._cpu_seen.append((seen.group, seen.thread, seen.node))
+        since, self._cpu_tick_ns = cpu - self._cpu_tick_ns, cpu
+        self._ledger.add(seen, State.ON_CPU, 0, 0)
+        self._account.saw(seen.group, seen.thread, seen.node, since)
         self._computing = True
         self._account_for_handler(cpu)
 
-    def _probe_tick(self, frame: FrameType) -> None:
+    def _probe_tick(self, _: FrameType) -> None:
         cpu = time.thread_time_ns()
-        self._resolve_probe(time.monotonic_ns(), cpu, frame)
+        self._resolve_probe(time.monotonic_ns(), cpu, self._who(getcurrent()))
         self._account_for_handler(cpu)
 
     def _account_for_handler(self, began_cpu_ns: int) -> None:
@@ -230,13 +211,11 @@ class MainSampler:
         own = end - began_cpu_ns
         self.cost_ns += own
         self.clock.resumed_ns = time.monotonic_ns()
-        probe = self._probe
-        if probe is not None:
-            probe.cpu_ns, probe.wall_ns = end, self.clock.resumed_ns
-            probe.own_ns += own
         self.clock.cpu_ns += own
-        if self._computing:
-            self._interval_cpu_ns += own
+        if self._probe is not None:
+            self._probe.begin(end, own)
+        elif self._computing:
+            self._account.used(own)
 
     def _held_up(self, now: int, cpu: int) -> bool:
         """Whether the signal waited while the thread slept in C code: a hub's loop, a long call.
@@ -262,68 +241,55 @@ class MainSampler:
         seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
         elapsed, used, since = now - clock.wall_ns, cpu - clock.cpu_ns, now - clock.resumed_ns
         clock.wall_ns, clock.cpu_ns = now, cpu
-        interval_cpu, self._interval_cpu_ns = self._interval_cpu_ns + used, 0
+        self._account.used(used)
         self.ticks += 1
         self.missed += max(0, round(elapsed / self._period_ns) - 1)
-        self._resolve_probe(now, cpu, frame)
-        cpu_seen, self._cpu_seen = self._cpu_seen, []
+        who = self._who(current)
+        self._resolve_probe(now, cpu, who)
         self._computing = False
-        if used >= SURELY_ON_CPU * since:
-            # What runs now ran all the time, as far as anybody can tell.
-            self._computing = True
-            self._ledger.add(seen, State.ON_CPU, elapsed, interval_cpu)
+        if idle.is_between_calls(frame):
+            self._add_computing(seen, elapsed, used)
+        elif used < BUSY * since and seen.idle():
+            self._ledger.add(seen, State.IDLE, elapsed, 0)
+        elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
+            self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, who)
+        elif 2 * used >= since:
+            self._add_computing(seen, elapsed, used)
         else:
-            self._attribute(interval_cpu, cpu_seen)
-            self._add_unsure(seen, frame, elapsed, asleep=2 * used < since)
+            self._ledger.add(seen, State.BLOCKED, elapsed, 0)
         self._observer.suspended_main(self._ledger.main_ident, current, elapsed, accounted)
         self._observer.watch.tick(now, self._observer.loops(), accounted)
 
-    def _attribute(self, cpu_ns: int, seen: list[tuple[int, int, int]]) -> None:
-        """Put an interval's CPU time down to what its CPU ticks saw.
+    def _add_computing(self, seen: Observation, elapsed: int, used: int) -> None:
+        self._computing = True
+        self._ledger.add(seen, State.ON_CPU, elapsed, 0)
+        weight = weight_of(elapsed, used, self._period_ns)
+        self._account.saw(seen.group, seen.thread, seen.node, weight)
 
-        Those come for every period of CPU time, so an interval without one leaves its CPU time
-        to the next that has one.
-        """
-        self.clock.unattributed_ns += cpu_ns
-        if seen:
-            share = self.clock.unattributed_ns // len(seen)
-            self.clock.unattributed_ns = 0
-            for group, thread, node in seen:
-                self._ledger.recorder.add(group, thread, node, State.ON_CPU, 0, share)
+    def _who(self, current: greenlet | None) -> tuple[int, int]:
+        """What the main thread runs for."""
+        return id(self._observer.current_task(self._ledger.main_ident)), id(current)
 
-    def _add_unsure(
-        self, seen: Observation, frame: FrameType, elapsed: int, *, asleep: bool
-    ) -> None:
-        """Record a tick whose interval was not all on the CPU."""
-        if seen.idle():
-            self._ledger.add(seen, State.IDLE, elapsed, 0)
-        elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
-            self._computing = idle.is_between_calls(frame)
-            if self._computing:
-                self._ledger.add(seen, State.ON_CPU, elapsed, 0)
-            else:
-                self._probe = Probe(seen, frame, elapsed)
-        else:
-            self._ledger.add(seen, state_in_call(frame) if asleep else State.ON_CPU, elapsed, 0)
+    def _resolve_probe(self, now: int, cpu: int, who: tuple[int, int]) -> None:
+        if self._probe is not None:
+            self._settle_probe(self._probe.state(now, cpu, who))
 
-    def _resolve_probe(self, now: int, cpu: int, frame: FrameType) -> None:
-        probe = self._probe
+    def _settle_probe(self, state: State) -> None:
+        probe, self._probe = self._probe, None
         if probe is None:
             return
-        stuck = frame.f_code is probe.code and frame.f_lasti == probe.lasti
-        asleep = 2 * (cpu - probe.cpu_ns) < now - probe.wall_ns
-        self._computing = not (stuck and asleep)
-        self.settle_probe(State.ON_CPU if self._computing else state_in_call(frame))
+        recorder = self._ledger.recorder
+        recorder.add(probe.group, probe.thread, probe.node, state, probe.weight_ns, 0)
+        self._computing = state is State.ON_CPU
         if self._computing:
-            self._interval_cpu_ns += probe.own_ns
+            self._account.used(probe.own_ns)
+            weight = weight_of(probe.weight_ns, 0, self._period_ns)
+            self._account.saw(probe.group, probe.thread, probe.node, weight)
 
-    def settle_probe(self, state: State) -> None:
-        """Record the tick that waits for a second look, if there is one."""
-        probe, self._probe = self._probe, None
-        if probe is not None:
-            self._ledger.recorder.add(
-                probe.group, probe.thread, probe.node, state, probe.weight_ns, 0
-            )
+    def settle(self) -> None:
+        """Record what waits for a second look or for its part of the CPU time. With the turn."""
+        self._settle_probe(State.ON_CPU)
+        self._account.settle()
 
 
 _HANDLER = MainSampler._handle.__code__

@@ -161,6 +161,14 @@ class Recorder:
             sample[1] += wall_ns
             sample[2] += cpu_ns
 
+    def add_cpu(self, group: int, thread: int, node: int, cpu_ns: int) -> None:
+        """Add CPU time to a stack that was observed on the CPU."""
+        sample = self._samples.get((group, thread, node, State.ON_CPU))
+        if sample is None:
+            self._samples[group, thread, node, State.ON_CPU] = [0, 0, cpu_ns]
+        else:
+            sample[2] += cpu_ns
+
     def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
         """Put everything into a profile; return how many observations went over the cap."""
         samples = list(self._samples.items())  # one step in C: the writer cannot come between

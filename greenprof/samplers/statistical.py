@@ -7,7 +7,6 @@ Signals look at the main thread (`greenprof.samplers.mainsampler`), a thread at 
 from __future__ import annotations
 
 from greenprof import bridges, switches
-from greenprof.profiles import State
 from greenprof.samplers import mainthread
 from greenprof.samplers.ledger import Ledger
 from greenprof.samplers.mainsampler import MainSampler
@@ -52,7 +51,7 @@ class Sampler:
         self._ledger.running = False
         self._thread.stop()
         self._main.disarm()
-        self._main.settle_probe(State.ON_CPU)
+        self._main.settle()
         if self._switches is None:
             self._switches = self.switches
         if self._follows:
@@ -74,6 +73,17 @@ class Sampler:
         """Take the sampling thread back."""
         if self._ledger.running:
             self._thread.start()
+
+    def settle(self) -> None:
+        """Record what is known but not recorded yet, if nobody looks just now."""
+        ledger = self._ledger
+        if ledger.taken:
+            return
+        try:
+            ledger.taken = True
+            self._main.settle()
+        finally:
+            ledger.taken = False
 
     @property
     def recorder(self) -> Recorder:
