@@ -124,6 +124,11 @@ class Timer:
         if not self._handling:
             return
         if self._giving_back or signal.getsignal(self.signum) == self.handler:
+            if not self._giving_back:
+                # One that came, and whose handler was not called yet, would find none, of which
+                # Python complains. If we run inside another signal's handler, only a new signal
+                # makes Python look for such.
+                signal.raise_signal(self.signum)
             self._giving_back = True
             # A signal that is still on its way must not meet the default, which ends the process.
             signal.signal(self.signum, signal.SIG_IGN)
