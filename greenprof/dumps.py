@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from greenprof.capture import Stack, capture_all, capture_stack
+from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 
 _ORDER = (State.ON_CPU, State.BLOCKED, State.READY, State.AWAITING, State.IDLE, None)
@@ -74,11 +75,14 @@ class _DumpHandler:
         try:
             page = _page(capture_all())
         except Exception as error:  # a look from outside must not end the program
+            if from_signal_handler(error):
+                raise
             page = f"greenprof: cannot print the stacks: {type(error).__name__}: {error}\n"
         try:
             _write(page, file)
-        except Exception:  # closed, or a full disk: nowhere left to say so
-            pass
+        except Exception as error:  # closed, or a full disk: nowhere left to say so
+            if from_signal_handler(error):
+                raise
 
 
 def _write(text: str, file: Any) -> None:

@@ -16,6 +16,7 @@ from greenlet import greenlet
 
 from greenprof import awaitables, bridges
 from greenprof._native import main_thread_ident
+from greenprof.interrupted import from_signal_handler
 from greenprof.stacks import RawStack
 
 # UUIDs, long hexadecimal ids with a digit in them, and numbers; but a path's "/v2/" stays.
@@ -57,7 +58,9 @@ def task_name(task: Any, raw: RawStack) -> str:
     """The name a task was given, or that of its root function."""
     try:
         name = str(task.get_name())
-    except Exception:  # a task class of somebody's own
+    except Exception as error:  # a task class of somebody's own
+        if from_signal_handler(error):
+            raise
         name = "Task-0"
     if not _DEFAULT_TASK_NAME.match(name):
         return fold_numbers(name)
@@ -113,7 +116,9 @@ def route_of(frames: list[Any]) -> str | None:
                 return _wsgi_route(frame.f_locals.get("environ"))
             if code.co_name == "handle_one_response":
                 return _wsgi_route(getattr(frame.f_locals.get("self"), "environ", None))
-        except Exception:  # objects of any framework, in any state
+        except Exception as error:  # objects of any framework, in any state
+            if from_signal_handler(error):
+                raise
             return None
     return None
 

@@ -26,10 +26,14 @@ from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
+from greenprof.interrupted import from_signal_handler
+
 ENTRY_POINT_GROUP = "greenprof.bridges"
 
 # Code objects come and go in programs that compile as they run; the cache starts anew here.
 CACHE_LIMIT = 100_000
+# One line for each; more would be the same again.
+MAX_PROBLEMS = 50
 
 
 class Part(enum.Enum):
@@ -85,6 +89,7 @@ class Bridge:
 
 _bridges: dict[str, Bridge] = {}
 _by_qualname: dict[str, list[tuple[str, Role]]] = {}
+_spawners: tuple[Bridge, ...] = ()
 # Functions that were looked at, by their codes' ids, which stay taken while the codes are kept;
 # the roles of those that have one; and the ids alone. Code objects themselves are slow to hash.
 _known: dict[int, CodeType] = {}
@@ -97,17 +102,25 @@ _loaded = False
 
 
 def register_bridge(bridge: Bridge) -> None:
-    """Make a bridge known; one of the same name is replaced."""
+    """Make a bridge known; one of the same name is replaced. Raises TypeError for no `Bridge`."""
+    if not isinstance(bridge, Bridge):
+        raise TypeError(
+            f"register_bridge() takes a greenprof.bridges.Bridge, not {type(bridge).__name__}"
+        )
     _load()
-    _register(bridge)
-
-
-def _register(bridge: Bridge) -> None:
     _bridges[bridge.name] = bridge
-    _by_qualname.clear()
+    _reindex()
+
+
+def _reindex() -> None:
+    global _by_qualname, _spawners
+    index: dict[str, list[tuple[str, Role]]] = {}
     for known in _bridges.values():
         for (path, qualname), role in known.roles.items():
-            _by_qualname.setdefault(qualname, []).append(("/" + path.lstrip("/"), role))
+            index.setdefault(qualname, []).append(("/" + path.lstrip("/"), role))
+    # Replaced, not changed: a sample may be looking.
+    _by_qualname = index
+    _spawners = tuple(bridge for bridge in _bridges.values() if bridge.spawned_at is not None)
     _forget_codes()
 
 
@@ -118,8 +131,13 @@ def bridges() -> list[Bridge]:
 
 
 def problems() -> list[str]:
-    """What went wrong with bridges of other packages: one line each. They are left out."""
+    """What went wrong with bridges of other packages: one line each."""
     return list(_problems)
+
+
+def _note_problem(line: str) -> None:
+    if line not in _problems and len(_problems) < MAX_PROBLEMS:
+        _problems.append(line)
 
 
 def _load() -> None:
@@ -128,15 +146,19 @@ def _load() -> None:
         return
     _loaded = True
     for module in pkgutil.iter_modules(__path__):
-        _register(importlib.import_module(f"{__name__}.{module.name}").BRIDGE)
+        bridge: Bridge = importlib.import_module(f"{__name__}.{module.name}").BRIDGE
+        _bridges[bridge.name] = bridge
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             found = entry.load()
             if not isinstance(found, Bridge):
                 raise TypeError(f"it is {type(found).__name__}, not greenprof.bridges.Bridge")
-            _register(found)
+            _bridges[found.name] = found
         except Exception as error:  # another package's bug must not stop the profiler
-            _problems.append(f"bridge {entry.name} ({entry.value}) left out: {error}")
+            if from_signal_handler(error):
+                raise
+            _note_problem(f"bridge {entry.name} ({entry.value}) left out: {error}")
+    _reindex()
 
 
 def role_of(code: CodeType) -> Role | None:
@@ -152,10 +174,10 @@ def role_of(code: CodeType) -> Role | None:
         role = next((role for end, role in candidates if path.endswith(end)), None)
     if len(_known) >= CACHE_LIMIT:
         _forget_codes()
-    _known[key] = code
-    _seen.add(key)
     if role is not None:
         _roles[key] = role
+    _known[key] = code
+    _seen.add(key)
     return role
 
 
@@ -167,12 +189,15 @@ def roles_in(frames: Sequence[Any]) -> list[tuple[int, Role]]:
     if not _seen.issuperset(keys):
         for code in codes:
             role_of(code)
-    found = []
+    found: list[tuple[int, Role]] = []
     for key in _roles.keys() & keys:
+        role = _roles.get(key)
+        if role is None:
+            continue
         at = -1
         for _ in range(keys.count(key)):
             at = keys.index(key, at + 1)
-            found.append((at, _roles[key]))
+            found.append((at, role))
     return sorted(found, key=_position_of)
 
 
@@ -193,12 +218,14 @@ def variable_of(frame: FrameType, role: Role) -> Any:
 
 def spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]:
     """The stack that spawned a greenlet, innermost first, where its library keeps it."""
-    for bridge in _spawners():
-        frames, spawner = bridge.spawned_at(child)  # type: ignore[misc]
+    for bridge in _spawners:
+        try:
+            frames, spawner = bridge.spawned_at(child)  # type: ignore[misc]
+        except Exception as error:  # another package's code; the stack does without
+            if from_signal_handler(error):
+                raise
+            _note_problem(f"bridge {bridge.name}: spawned_at failed: {error!r}")
+            continue
         if frames or spawner is not None:
             return frames, spawner
     return (), None
-
-
-def _spawners() -> list[Bridge]:
-    return [bridge for bridge in _bridges.values() if bridge.spawned_at is not None]
