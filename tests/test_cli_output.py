@@ -52,6 +52,33 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "app.gprof"
 
 
+def test_greenprof_is_nobody_s_caller(tmp_path: Path) -> None:
+    """The program's module is the root: in the profile, in a nested one, and in what it captures."""
+    write_program(
+        tmp_path,
+        "app.py",
+        """\
+        import greenprof, sys, time
+        def burn():
+            until = time.process_time() + 0.3
+            while time.process_time() < until:
+                pass
+        print([frame.name for frame in greenprof.capture_stack().frames])
+        with greenprof.profile() as p:
+            burn()
+        p.profile.save("nested.gprof")
+        """,
+    )
+    finished = run_greenprof("run", "-q", "-o", "app.gprof", "app.py", cwd=tmp_path)
+    assert finished.stdout == "['<module>']\n"
+    for name in ("app.gprof", "nested.gprof"):
+        profile = Profile.load(tmp_path / name)
+        stacks = [profile.stack(sample.stack) for sample in profile.samples if sample.cpu_ns]
+        burning = [stack for stack in stacks if any(frame.name == "burn" for frame in stack)]
+        assert burning
+        assert {stack[0].name for stack in burning} == {"<module>"}
+
+
 def test_a_run_without_output_says_what_to_type_next(folder: Path) -> None:
     finished = run_greenprof("run", "app.py", cwd=folder, expect=3)
     assert finished.stdout == "the program's own output\n"

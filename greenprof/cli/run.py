@@ -182,7 +182,6 @@ def command(
         raise click.UsageError("no program given: name a script, -m MODULE, -c CODE or -- COMMAND")
     from greenprof.cli.delivery import Delivery
     from greenprof.cli.outputs import plan_outputs
-    from greenprof.cli.trim import without_frames_above
 
     outputs = plan_outputs(paths, format_name, force=force)
     try:
@@ -201,7 +200,7 @@ def command(
 
         def deliver(profile: Profile) -> None:
             with imports.restored():
-                delivery(without_frames_above(profile, run_as_main.__code__))
+                delivery(profile)
 
         session = Session(deliver)
         return _profile(program, session, imports, rate_hz=rate, shown=str(target))
@@ -218,6 +217,9 @@ def _profile(
         nonlocal begun
         begun = True
 
+    from greenprof.stacks import leave_out_above
+
+    leave_out_above(run_as_main.__code__)
     try:
         session.start(rate_hz=rate_hz, command=shown)
         imports.hide(program.path0)
