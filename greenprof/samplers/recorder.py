@@ -26,6 +26,8 @@ from greenprof.stacks import RawStack
 #: Whole stacks remembered by their hash; the tree stays when these are forgotten.
 MAX_REMEMBERED = 50_000
 MAX_GROUPS = 2_000
+#: Room for the samples of a few stacks in every state.
+MIN_SAMPLES = 10_000
 
 _code_of = attrgetter("f_code")
 _lasti_of = attrgetter("f_lasti")
@@ -34,12 +36,13 @@ _lasti_of = attrgetter("f_lasti")
 class Recorder:
     """Adds up samples. One writer at a time; `fill` may run while it writes.
 
-    Memory is bounded by `max_nodes` in the tree of stacks and by as many samples. Of a stack that
-    goes over, the part that is stored already is kept, with a marker below it.
+    Memory is bounded by `max_nodes` in the tree of stacks and twice as many samples. Of a stack
+    that goes over, the part that is stored already is kept, with a marker below it.
     """
 
     def __init__(self, max_nodes: int = DEFAULT_MAX_NODES) -> None:
         self._max_nodes = max_nodes
+        self._max_samples = max(2 * max_nodes, MIN_SAMPLES)
         # (parent, id(code) or id(text), offset * 8 + boundary * 4 + kind) -> node
         self._children: dict[tuple[int, int, int], int] = {}
         # Keeps the code objects alive, so that their ids stay taken.
@@ -133,13 +136,14 @@ class Recorder:
         if found is not None:
             return found
         if self._stored >= self._max_nodes:
-            key = (parent, id(OVERFLOW_NAME), 0)
-            found = self._children.get(key)
-            if found is None:
-                found = self._append(key, parent, OVERFLOW_NAME, 0)
-            return ~found
+            return ~self._marker(parent)
         self._stored += 1
         return self._append(key, parent, what, position)
+
+    def _marker(self, parent: int) -> int:
+        key = (parent, id(OVERFLOW_NAME), 0)
+        found = self._children.get(key)
+        return self._append(key, parent, OVERFLOW_NAME, 0) if found is None else found
 
     def _append(
         self, key: tuple[int, int, int], parent: int, what: CodeType | str, position: int
@@ -152,22 +156,26 @@ class Recorder:
         self, group: int, thread: int, node: int, state: State, wall_ns: int, cpu_ns: int
     ) -> None:
         """Add one observation."""
-        key = (group, thread, node, state)
-        sample = self._samples.get(key)
-        if sample is None:
-            self._samples[key] = [1, wall_ns, cpu_ns]
-        else:
-            sample[0] += 1
-            sample[1] += wall_ns
-            sample[2] += cpu_ns
+        sample = self._sample(group, thread, node, state)
+        sample[0] += 1
+        sample[1] += wall_ns
+        sample[2] += cpu_ns
 
     def add_cpu(self, group: int, thread: int, node: int, cpu_ns: int) -> None:
         """Add CPU time to a stack that was observed on the CPU."""
-        sample = self._samples.get((group, thread, node, State.ON_CPU))
+        self._sample(group, thread, node, State.ON_CPU)[2] += cpu_ns
+
+    def _sample(self, group: int, thread: int, node: int, state: State) -> list[int]:
+        key = (group, thread, node, state)
+        sample = self._samples.get(key)
         if sample is None:
-            self._samples[group, thread, node, State.ON_CPU] = [0, 0, cpu_ns]
-        else:
-            sample[2] += cpu_ns
+            if len(self._samples) >= self._max_samples:
+                # Many groups or threads with the same stacks: theirs are not told apart any more.
+                key = (group, thread, self._marker(-1), state)
+                sample = self._samples.get(key)
+            if sample is None:
+                sample = self._samples[key] = [0, 0, 0]
+        return sample
 
     def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
         """Put everything into a profile; return how many observations went over the cap."""
