@@ -231,10 +231,8 @@ class Watch:
                 continue
             taken = rotation.take(max(1, round(share * len(rotation))))
             weight = elapsed * len(rotation) // len(taken)
-            for reference, state in taken:
-                found = reference()
-                if found is not None and id(found) not in accounted:
-                    look(found, state, weight, now_ns, accounted)
+            for entry in taken:
+                look(entry, weight, now_ns, accounted)
             looked += len(taken)
         cost = (time.monotonic_ns() - began) / looked
         # Slow to forget: one cold look in a tick must not make the next ticks look at nothing.
@@ -251,7 +249,7 @@ class Watch:
         began = time.monotonic_ns()
         self._counts = counts
         self._refreshed_ns = now_ns
-        self._task_refs.refill([(found, None) for found in loops.task_refs(loops_seen)])
+        self._task_refs.refill(loops.task_refs(loops_seen))
         self._greenlet_refs.refill(
             [
                 (reference, state)
@@ -284,8 +282,11 @@ class Watch:
         self._hubs.add(hub)
 
     def _look_at_task(
-        self, task: Any, _: Switches | None, weight: int, now_ns: int, accounted: set[int]
+        self, reference: ref[Any], weight: int, now_ns: int, accounted: set[int]
     ) -> None:
+        task = reference()
+        if task is None or id(task) in accounted:
+            return
         loop = task.get_loop()
         if task.done() or loops.current_task(loop) is task:
             return
@@ -326,8 +327,12 @@ class Watch:
             self._recorder.add(group, thread, known.node, State.AWAITING, weight, 0)
 
     def _look_at_greenlet(
-        self, found: greenlet, state: Switches, weight: int, _now_ns: int, _accounted: set[int]
+        self, entry: tuple[ref[greenlet], Switches], weight: int, _: int, accounted: set[int]
     ) -> None:
+        reference, state = entry
+        found = reference()
+        if found is None or id(found) in accounted:
+            return
         if found.gr_frame is None or found in self._hubs:
             return
         raw = stacks.suspended_greenlet(found, state)
