@@ -47,6 +47,8 @@ _FETCHING = frozenset(
 # Loops written in C (uvloop) have no frame of their own.
 _RUNNING_A_LOOP = frozenset({"run_forever", "run_until_complete"})
 
+_LOCK_WAITS = frozenset({"acquire", "get", "join", "wait"})
+
 _called: dict[tuple[int, int], tuple[CodeType, str]] = {}
 _CACHE_LIMIT = 10_000
 
@@ -105,6 +107,11 @@ def called_name(frame: Any) -> str:
         # The code object is kept with the answer: its id stays taken.
         found = _called[key] = code, _find_called_name(code, lasti)
     return found[1]
+
+
+def waits_for_lock(frame: Any) -> bool:
+    """Whether a frame is in one of Python's own waits for a lock, a thread or a queue."""
+    return _module(frame) == "threading" or called_name(frame) in _LOCK_WAITS
 
 
 def is_between_calls(frame: Any) -> bool:

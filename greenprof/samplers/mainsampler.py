@@ -133,6 +133,15 @@ class MainSampler:
                 if text not in self._ledger.warnings:
                     self._ledger.warnings.append(text)
 
+    def interrupt_waiting(self, frame: FrameType) -> None:
+        """Have the wall tick end the system call of a main thread that waits for a lock.
+
+        Such a call goes on when ours is the first of two signals that it meets, and the handler
+        of the other, which may be Ctrl-C's, then waits for the lock as well.
+        """
+        if self._wall_timer is not None:
+            self._wall_timer.interrupt_calls(idle.waits_for_lock(frame))
+
     def resume(self) -> None:
         """Send signals again if they were stopped, and were read since."""
         if self._paused and not self._wakeup.unread():
@@ -179,6 +188,7 @@ class MainSampler:
         if self._held_up(now, cpu):
             return
         self.tick(frame, getcurrent(), now, cpu)
+        self.interrupt_waiting(frame)
         followed = switches.of_thread(self._ledger.main_ident)
         if followed is not None:
             followed.check()

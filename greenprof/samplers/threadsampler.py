@@ -169,6 +169,7 @@ class ThreadSampler:
             return
         while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
             frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
+        main.interrupt_waiting(frame)
         followed = switches.of_thread(self._ledger.main_ident)
         current = None if followed is None else _running_greenlet(followed)
         # The interpreter lock is held from the copy of the frames to here, but for an unlucky

@@ -95,6 +95,7 @@ class Timer:
         self._exists = False
         self._handling = False
         self._giving_back = False
+        self._interrupts = False
 
     def open(self) -> None:
         """Take a signal, and make the timer. Raises TimerUnavailableError."""
@@ -134,6 +135,15 @@ class Timer:
             signal.signal(self.signum, signal.SIG_IGN)
             signal.signal(self.signum, self._earlier)
         self._handling = False
+
+    def interrupt_calls(self, interrupt: bool) -> None:
+        """Whether system calls that the signal meets are to end (EINTR) rather than go on.
+
+        Python's own calls bear either; libraries in C are used to the second. From any thread.
+        """
+        if self._handling and interrupt != self._interrupts:
+            self._interrupts = interrupt
+            signal.siginterrupt(self.signum, interrupt)
 
     def displaced(self) -> bool:
         """Whether the program has put a handler of its own in our place."""
