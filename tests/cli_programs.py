@@ -50,12 +50,7 @@ def run_both(
 
 
 def uniform(printed: str) -> str:
-    """Without what differs by nature.
-
-    That is the addresses of objects, a traceback's title where it has no frames, and what Python 3.12
-    says of a fork in a process of several threads: the sampler's is one.
-    """
-    printed = re.sub(r".*DeprecationWarning: .* use of fork\(\) .*\n.*\n", "", printed)
+    """Without what differs by nature: addresses, and a traceback's title where it has no frames."""
     printed = re.sub(r"0x[0-9a-f]+", "0x0", printed)
     return re.sub(r"^Traceback.*\n(?=  File .*\n.*\n +\^+\n)", "", printed)
 

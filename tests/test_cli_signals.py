@@ -27,15 +27,16 @@ LOOP = """\
     print("ready", flush=True)
     {wait}
 """
+# Each waits longer than a test may take: a signal that had to wait for the end would be too late.
 WAITS = {
-    "sleep": ("", "time.sleep(20)"),
-    "busy": ("", "while time.process_time() < 20: pass"),
-    "asyncio": ("", "asyncio.run(asyncio.sleep(20))"),
-    "uvloop": ("import uvloop", "uvloop.run(asyncio.sleep(20))"),
-    "gevent": ("import gevent", "gevent.sleep(20)"),
-    "lock": ("import threading", "threading.Event().wait(20)"),
-    "thread": ("import threading", "threading.Thread(target=time.sleep, args=(20,)).start()"),
-    "exit handler": ("import atexit", "atexit.register(time.sleep, 20)"),
+    "sleep": ("", "time.sleep(60)"),
+    "busy": ("", "while time.process_time() < 60: pass"),
+    "asyncio": ("", "asyncio.run(asyncio.sleep(60))"),
+    "uvloop": ("import uvloop", "uvloop.run(asyncio.sleep(60))"),
+    "gevent": ("import gevent", "gevent.sleep(60)"),
+    "lock": ("import threading", "threading.Event().wait(60)"),
+    "thread": ("import threading", "threading.Thread(target=time.sleep, args=(60,)).start()"),
+    "exit handler": ("import atexit", "atexit.register(time.sleep, 60)"),
 }
 
 
