@@ -52,18 +52,36 @@ class CpuAccount:
 class Probe:
     """A tick inside a call, which may compute or wait, until a second look has told which.
 
-    `who` is what the thread ran for: a task, a greenlet.
+    `weight_ns` is the time that the tick stands for, `used_ns` the CPU time used in it; `who` is
+    what the thread ran for: a task, a greenlet.
     """
 
-    __slots__ = ("cpu_ns", "group", "node", "own_ns", "thread", "wall_ns", "weight_ns", "who")
+    __slots__ = (
+        "cpu_ns",
+        "group",
+        "node",
+        "own_ns",
+        "thread",
+        "used_ns",
+        "wall_ns",
+        "weight_ns",
+        "who",
+    )
 
     def __init__(
-        self, group: int, thread: int, node: int, weight_ns: int, who: tuple[int, int]
+        self,
+        group: int,
+        thread: int,
+        node: int,
+        weight_ns: int,
+        used_ns: int,
+        who: tuple[int, int],
     ) -> None:
         self.group = group
         self.thread = thread
         self.node = node
         self.weight_ns = weight_ns
+        self.used_ns = used_ns
         self.who = who
         self.wall_ns = self.cpu_ns = self.own_ns = 0
 

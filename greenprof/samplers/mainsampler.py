@@ -262,7 +262,7 @@ class MainSampler:
         elif used < BUSY * since and seen.idle():
             self._ledger.add(seen, State.IDLE, elapsed, 0)
         elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
-            self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, who)
+            self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who)
         elif 2 * used >= since:
             self._add_computing(seen, elapsed, used)
         else:
@@ -293,7 +293,7 @@ class MainSampler:
         self._computing = state is State.ON_CPU
         if self._computing:
             self._account.used(probe.own_ns)
-            weight = weight_of(probe.weight_ns, 0, self._period_ns)
+            weight = weight_of(probe.weight_ns, probe.used_ns, self._period_ns)
             self._account.saw(probe.group, probe.thread, probe.node, weight)
 
     def settle(self) -> None:

@@ -27,6 +27,7 @@ class ThreadClock:
         "ended",
         "ident",
         "last",
+        "left_out",
         "resumed_ns",
         "unattributed_ns",
         "wall_ns",
@@ -37,6 +38,7 @@ class ThreadClock:
         self.wall_ns = now_ns
         self.resumed_ns = now_ns
         self.unattributed_ns = 0
+        self.left_out = 0
         self.ended = False
         self.last: tuple[int, int, int, State] | None = None
         self.cpu_ns = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from greenlet import greenlet
 
-from greenprof import switches
+from greenprof import idle, switches
 from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread, time
 from greenprof.profiles import State
 from greenprof.samplers import mainthread
@@ -29,6 +29,10 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 OVERDUE = 1.6
 #: Without other threads to look at, the sampling thread need not come round more often.
 ALONE_NS = 10_000_000
+#: A look that had to wait this long for the interpreter lock comes where somebody let go of it.
+LATE_NS = 1_000_000
+#: So many of those in a row are left out, and the next stands for their time too.
+MAX_LEFT_OUT = 5
 #: How long to wait for the end of a thread that has let go of everything.
 EXIT_NS = 50_000_000
 
@@ -52,6 +56,7 @@ class ThreadSampler:
         self._main = main
         self._others: dict[int, ThreadClock] = {}
         self._ticked_ns = 0
+        self._late = False
         self._ident = 0
         self._native_id = 0
         self._leaving = False
@@ -111,8 +116,10 @@ class ThreadSampler:
             while ledger.running and not self._leaving:
                 alone = max(ledger.period_ns, ALONE_NS)
                 pause_ns = ledger.period_ns if self._others else alone
+                due_ns = time.monotonic_ns() + pause_ns
                 if wakeup.acquire(True, pause_ns / NS):
                     break
+                self._late = time.monotonic_ns() - due_ns > LATE_NS
                 mainthread.schedule()
                 self._look()
                 self.cost_ns = earlier_ns + time.thread_time_ns()
@@ -187,6 +194,17 @@ class ThreadSampler:
             clock.wall_ns = now
             self._ledger.recorder.add(*clock.last, elapsed, 0)
             return
+        if (
+            self._late
+            and used
+            and clock.left_out < MAX_LEFT_OUT
+            and not idle.is_between_calls(frame)
+        ):
+            # It was seen where it let go of the lock, or took over from who did: that is where
+            # its I/O is, and not where its time goes.
+            clock.left_out += 1
+            return
+        clock.left_out = 0
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
         current = None if followed is None else _running_greenlet(followed)
