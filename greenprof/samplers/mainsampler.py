@@ -64,6 +64,8 @@ class MainSampler:
         self._wakeup = WakeupDescriptor()
         self._paused = False
         self._signals = 0
+        self._wall_look = self._wall_tick
+        self._due = False
         self._account = CpuAccount(ledger.recorder)
         self._cpu_tick_ns = 0
         self._computing = False  # whether the last handler interrupted code on the CPU
@@ -84,7 +86,7 @@ class MainSampler:
         self._close_timers()
         cpu_clock = getattr(time, "CLOCK_THREAD_CPUTIME_ID", None)
         try:
-            self._wall_timer = self._open_timer(time.CLOCK_MONOTONIC, self._wall_tick)
+            self._wall_timer = self._open_timer(time.CLOCK_MONOTONIC, self._wall_look)
             if cpu_clock is not None:
                 self._open_timer(cpu_clock, self._cpu_tick)
                 if has_timers_to_spare():
@@ -164,13 +166,20 @@ class MainSampler:
 
     def _handle(self, look: Look, _: int, frame: FrameType | None) -> None:
         ledger = self._ledger
-        if frame is None or not ledger.running or ledger.taken:
+        if frame is None or not ledger.running:
+            return
+        if ledger.taken:
+            self._due = self._due or look is self._wall_look
             return
         try:
             ledger.taken = True
+            self._due = False
             while frame.f_code is _HANDLER and frame.f_back is not None:
                 frame = frame.f_back  # the one before was about to return
             look(frame)
+            if self._due:
+                # It came inside this one, as after a long call in C that kept all of them waiting.
+                self._wall_tick(frame)
         except RecursionError:
             self.too_deep += 1  # a call would be one too many here as well
         except Exception as error:
