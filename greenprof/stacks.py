@@ -12,6 +12,7 @@ greenhack's own loop, Playwright), it is the other way about: the sync code is t
 
 from __future__ import annotations
 
+from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any
 
@@ -48,6 +49,10 @@ __all__ = [
 
 #: Greenlets, or awaits between tasks, put together into one stack.
 MAX_PARTS = 32
+
+CO_RESUMED = CO_AWAITS | CO_GENERATOR
+# Coroutines written as classes.
+_RESUMING = frozenset({"send", "throw", "__next__"})
 
 # A task's own frames come below the innermost of these; uvloop has no frame but the runner's.
 _RUNS_TASKS = frozenset(
@@ -145,8 +150,8 @@ def _compose(
         roles = bridges.roles_in(frames)
         begin = 0
         for at in _bridge_frames_in(frames, roles, switches):
-            if at == len(frames) - 1 and number < len(parts) - 1:
-                break  # it awaits for the next part, or has started it
+            if at == len(frames) - 1 or not _is_awaited(frames[at + 1]):
+                continue  # it runs, or has switched to the next part: it awaits nothing now
             waiter = bridge_frame_waiter(frames[at], switches)
             if waiter is None:
                 continue
@@ -164,6 +169,12 @@ def _compose(
             stack.extend(frames[begin:])
         else:
             stack.extend(frames, roles)
+
+
+def _is_awaited(frame: FrameType) -> bool:
+    """Whether this frame's caller awaits it, rather than calls it."""
+    code = frame.f_code
+    return bool(code.co_flags & CO_RESUMED) or code.co_name in _RESUMING
 
 
 def _bridge_frames_in(

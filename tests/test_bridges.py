@@ -85,7 +85,7 @@ def look_at_my_bridge() -> dict[str, list[str]]:
 
     async def leaf() -> None:
         found["awaited"] = shape()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(10)
 
     def work() -> None:
         found["sync"] = shape()

@@ -18,7 +18,9 @@ from greenprof import stacks
 from greenprof.profiles import State
 from tests.shapes import ended, shape, until_waiting
 
-SLEEP_S = 0.05
+SLEEP_S = 10.0
+# What is waited out when a task is cancelled.
+FINISH_S = 0.3
 
 
 async def generate() -> AsyncIterator[int]:
@@ -33,7 +35,7 @@ async def generate_and_finish() -> AsyncIterator[int]:
         await asyncio.sleep(SLEEP_S)
         yield 2
     finally:
-        await asyncio.sleep(SLEEP_S)
+        await asyncio.sleep(FINISH_S)
 
 
 async def iterate() -> None:

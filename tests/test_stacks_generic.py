@@ -50,7 +50,7 @@ def wait(awaitable: Any) -> Any:
 
 async def leaf(here: Here) -> None:
     here("awaited")
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
     here("awaited again")
 
 
@@ -190,7 +190,7 @@ def test_a_loop_below_sync_code_of_an_unknown_bridge() -> None:
         task = asyncio.current_task()
         assert task is not None
         other = asyncio.create_task(probe(task))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
         await other
 
     def repository(loop: LoopBelow) -> None:
@@ -285,7 +285,7 @@ def test_greenletio_with_its_loop_below(
         task = asyncio.current_task()
         assert task is not None
         other = asyncio.create_task(probe(task))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
         await other
 
     def repository() -> None:

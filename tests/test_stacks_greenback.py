@@ -21,7 +21,7 @@ ENSURED = ["~greenback_shim", "~_greenback_shim", "|~trampoline"]
 
 async def leaf(here: Here) -> None:
     here("awaited")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
     here("awaited again")
 
 
@@ -33,7 +33,7 @@ def sync(here: Here) -> None:
 
 async def ordinary(here: Here) -> None:
     here("ordinary")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
     here("ordinary again")
 
 
@@ -176,13 +176,13 @@ def test_async_context_managers_and_iterators_from_sync_code(follow: bool) -> No
 
     class Manager:
         async def __aenter__(self) -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
 
         async def __aexit__(self, *_: object) -> None:
             pass
 
     async def numbers() -> AsyncIterator[int]:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         yield 1
 
     def enter() -> None:
@@ -234,7 +234,7 @@ def test_a_portals_task_is_named_by_its_own_function() -> None:
     async def endpoint() -> None:
         await greenback.ensure_portal()
         names.append(greenprof.capture_stack().task)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
 
     async def main() -> None:
         task = asyncio.create_task(endpoint())

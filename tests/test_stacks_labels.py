@@ -67,7 +67,7 @@ def test_names_of_tasks() -> None:
     """A name of its own, else the function's; a name that cannot be had is no error."""
 
     async def handler() -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(10)
 
     class Hostile(asyncio.Task[Any]):
         def get_name(self) -> str:
@@ -119,7 +119,7 @@ def application(served: Served, *, middleware: bool) -> fastapi.FastAPI:
 
     async def query() -> None:
         served.here()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
 
     def repository() -> None:
         await_(query())

@@ -49,7 +49,7 @@ class Seen:
 
 async def leaf(seen: Seen) -> None:
     seen.here("awaited")
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
     seen.here("awaited again")
 
 
@@ -126,7 +126,7 @@ def test_a_greenlet_of_a_task_has_the_tasks_stack(follow: bool) -> None:
     greenlets: list[Any] = []
 
     async def slow() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
 
     def sync() -> None:
         greenlets.append(getcurrent())
@@ -301,7 +301,7 @@ def test_lazy_loads_in_run_sync(url: str, follow: bool) -> None:
             stack = greenprof.capture_stack(task)
             if "touch" in outline(stack) and drivers_frames(stack.frames, driver):
                 suspended.append(outline(stack))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.0005)
 
     async def endpoint(engine: AsyncEngine) -> int:
         async with AsyncSession(engine) as session:
@@ -335,7 +335,7 @@ def test_sync_code_that_awaits_a_task_and_several_things_at_once(follow: bool) -
     """What is handed over need not be a coroutine of its own."""
 
     async def work() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
 
     def sync_task() -> None:
         await_(asyncio.ensure_future(work()))

@@ -18,7 +18,7 @@ from greenprof import awaitables
 from greenprof.profiles import State
 from tests.shapes import ended, shape, until_waiting
 
-SLEEP_S = 0.05
+SLEEP_S = 10.0
 
 
 async def await_event() -> None:
@@ -313,7 +313,7 @@ def test_an_eager_task_begins_inside_its_creator() -> None:
 
     async def first_step() -> None:
         running.append(shape())
-        await asyncio.sleep(SLEEP_S)
+        await asyncio.sleep(0.01)
         running.append(shape())
 
     async def creator() -> None:
