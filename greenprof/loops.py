@@ -55,16 +55,6 @@ def task_refs(loops: Sequence[Any] = ()) -> list[Any]:
     return found
 
 
-def task_count() -> int:
-    """How many entries `task_refs` would find without asking loops. Cheap."""
-    asyncio_tasks = sys.modules.get("asyncio.tasks")
-    for name in ("_all_tasks", "_scheduled_tasks"):
-        registry = getattr(asyncio_tasks, name, None)
-        if registry is not None:
-            return len(getattr(registry, "data", ()))
-    return 0
-
-
 _RUNS_A_LOOP = frozenset({"BaseEventLoop.run_forever", "Runner.run"})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from typing import Any, Protocol
 from weakref import WeakSet, ref
 
@@ -29,10 +28,8 @@ MIN_LOOKS = 2
 MAX_LOOKS = 64
 #: A stack that was rebuilt longer ago than this is rebuilt: its callers may have changed.
 MAX_AGE_NS = 2_000_000_000
-#: A copy of the registry of tasks costs time in proportion to their number; it may cost this part
-#: of all time, and is made at least as often as the second figure where the number is unchanged.
+#: A copy of the registry of tasks costs time in proportion to their number: this part of all time.
 REFRESH_BUDGET = 0.002
-REFRESH_NS = 500_000_000
 #: A task that nobody waits for may be waited for a moment later.
 RECHECK_NS = 50_000_000
 #: A task that serves a request may not know its route yet when it is first seen.
@@ -152,9 +149,11 @@ class Rotation:
         return len(self._references)
 
     def refill(self, references: list[Any]) -> None:
-        """Replace the references, and begin anew."""
-        self._references = references
+        """Replace the references; go on with those that are likely to be next."""
+        earlier, self._references = self._references, references
         size = max(len(references), 1)
+        if size == len(earlier):
+            return
         # To shuffle them would hold the program up for milliseconds where there are thousands.
         self._at = int(self._random.random() * size)
         self._step = 1 + int(self._random.random() * size)
@@ -199,7 +198,6 @@ class Watch:
         self._greenlet_refs = Rotation()
         self._refreshed_ns = 0
         self._refresh_cost_ns = 0
-        self._counts = (-1, -1)
         self._look_ns = 15_000.0
         self._elapsed_ns = period_ns
         self._hubs: WeakSet[greenlet] = WeakSet()
@@ -239,21 +237,16 @@ class Watch:
         self._look_ns += (min(cost, 1e6) - self._look_ns) * 0.05
 
     def _refresh(self, now_ns: int, loops_seen: list[Any]) -> None:
-        followed = switches.all_threads()
-        counts = (loops.task_count(), sum(len(state.born) for state in followed))
-        age = now_ns - self._refreshed_ns
-        if counts == self._counts and age < REFRESH_NS and sys.version_info < (3, 14):
-            return
-        if age * REFRESH_BUDGET < self._refresh_cost_ns:
+        # Even where there are as many as before, they may be others.
+        if (now_ns - self._refreshed_ns) * REFRESH_BUDGET < self._refresh_cost_ns:
             return
         began = time.monotonic_ns()
-        self._counts = counts
         self._refreshed_ns = now_ns
         self._task_refs.refill(loops.task_refs(loops_seen))
         self._greenlet_refs.refill(
             [
                 (reference, state)
-                for state in followed
+                for state in switches.all_threads()
                 for reference in list(state.born.values())
                 if (found := reference()) is not None and self.below_hub(found)
             ]
