@@ -4,7 +4,7 @@ A sampling thread gets the interpreter lock only where the main thread lets go o
 its I/O, and would see nothing else. So the main thread is interrupted:
 
 - a *wall* tick, every period: what runs, and in which state each task is;
-- a *CPU* tick, for every period of CPU time that the main thread has used: what uses it;
+- a *CPU* tick, for every few periods of CPU time that the main thread has used: what uses it;
 - a *probe*, a moment after a wall tick that could not tell whether the thread was computing or
   stuck in a call.
 
@@ -32,6 +32,9 @@ from greenprof.samplers.wakeup import MAX_UNREAD, WakeupDescriptor
 
 #: An event loop with this part of its interval on the CPU clock was busy, wherever it is seen.
 BUSY = 0.95
+#: Wall ticks that find the thread computing say what uses CPU time as well; ticks of the CPU clock
+#: are surer of it, and come once for so many periods of CPU time.
+CPU_TICK_PERIODS = 3
 #: How long after an unsure wall tick the probe looks whether the CPU clock has moved.
 PROBE_NS = 300_000
 #: A handler that comes this part of a period late was held up; see `MainSampler._held_up`.
@@ -67,14 +70,13 @@ class MainSampler:
         self._wall_look = self._wall_tick
         self._due = False
         self._account = CpuAccount(ledger.recorder)
-        self._cpu_tick_ns = 0
         self._computing = False  # whether the last handler interrupted code on the CPU
 
     def begin(self) -> None:
         """Count time from now on."""
         self.clock.wall_ns = self.clock.resumed_ns = time.monotonic_ns()
         self._observer.watch.last_ns = self.clock.wall_ns
-        self.clock.cpu_ns = self._cpu_tick_ns = self.clock.read_cpu()
+        self.clock.cpu_ns = self.clock.read_cpu()
 
     # In the main thread, and not for the first time if a signal handler of the program's raised.
 
@@ -88,7 +90,7 @@ class MainSampler:
         try:
             self._wall_timer = self._open_timer(time.CLOCK_MONOTONIC, self._wall_look)
             if cpu_clock is not None:
-                self._open_timer(cpu_clock, self._cpu_tick)
+                self._open_timer(cpu_clock, self._cpu_tick, CPU_TICK_PERIODS)
                 if has_timers_to_spare():
                     self._probe_timer = self._open_timer(time.CLOCK_MONOTONIC, self._probe_tick)
         except TimerUnavailableError as error:
@@ -104,8 +106,8 @@ class MainSampler:
         self._close_timers()
         switches.release_thread()
 
-    def _open_timer(self, clock: int, look: Look) -> Timer:
-        timer = make_timer(clock, self._period_ns, partial(self._handle, look))
+    def _open_timer(self, clock: int, look: Look, periods: int = 1) -> Timer:
+        timer = make_timer(clock, periods * self._period_ns, partial(self._handle, look))
         self._timers.append(timer)
         timer.open()
         return timer
@@ -208,9 +210,8 @@ class MainSampler:
     def _cpu_tick(self, frame: FrameType) -> None:
         cpu = time.thread_time_ns()
         seen = self._observer.observe(self._ledger.main_ident, frame, getcurrent(), set())
-        since, self._cpu_tick_ns = cpu - self._cpu_tick_ns, cpu
         self._ledger.add(seen, State.ON_CPU, 0, 0)
-        self._account.saw(seen.group, seen.thread, seen.node, since)
+        self._account.saw(seen.group, seen.thread, seen.node, self._period_ns)
         self._computing = True
         self._account_for_handler(cpu)
 

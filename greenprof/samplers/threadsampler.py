@@ -27,12 +27,16 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 #: The sampling thread looks for the main thread after this many periods without a tick.
 OVERDUE = 1.6
-#: Without other threads to look at, the sampling thread need not come round more often.
-ALONE_NS = 10_000_000
+#: Without other threads to look at, and while the main thread looks after itself, the sampling
+#: thread need not come round more often.
+ALONE_NS = 50_000_000
 #: A look that had to wait this long for the interpreter lock comes where somebody let go of it.
 LATE_NS = 1_000_000
 #: So many of those in a row are left out, and the next stands for their time too.
 MAX_LEFT_OUT = 5
+#: Threads that a tick comes to, and those of them whose stacks it walks.
+MAX_THREADS = 32
+MAX_LOOKS = 2
 #: How long to wait for the end of a thread that has let go of everything.
 EXIT_NS = 50_000_000
 
@@ -56,7 +60,9 @@ class ThreadSampler:
         self._main = main
         self._others: dict[int, ThreadClock] = {}
         self._ticked_ns = 0
+        self._next = 0
         self._late = False
+        self._main_was_overdue = False
         self._ident = 0
         self._native_id = 0
         self._leaving = False
@@ -114,8 +120,8 @@ class ThreadSampler:
                 # here they would meet their default, which is the end of the process.
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
             while ledger.running and not self._leaving:
-                alone = max(ledger.period_ns, ALONE_NS)
-                pause_ns = ledger.period_ns if self._others else alone
+                needed = self._others or self._main_was_overdue
+                pause_ns = ledger.period_ns if needed else max(ledger.period_ns, ALONE_NS)
                 due_ns = time.monotonic_ns() + pause_ns
                 if wakeup.acquire(True, pause_ns / NS):
                     break
@@ -153,26 +159,44 @@ class ThreadSampler:
         alive = {*frames, self._ledger.main_ident}
         observer.forget_threads(alive)
         self.switches += switches.forget_threads(alive)
-        for ident, frame in frames.items():
-            clock = self._others.get(ident)
-            if clock is not None and clock.ended:
+        for ident in frames.keys() - self._others.keys():
+            self._meet(ident, now)
+        looks = MAX_LOOKS
+        for ident in self._in_turn(list(frames)):
+            if self._others[ident].ended:
                 # Another thread has that one's identity now.
                 observer.forget_threads(alive - {ident})
-                clock = None
-            if clock is None:
-                clock = self._others[ident] = ThreadClock(ident, now)
-                clock.count_since(self._ticked_ns)
-            self._look_at_thread(clock, frame)
+                self._meet(ident, now)
+            looks -= self._look_at_thread(self._others[ident], frames[ident])
+            self._next += 1
+            if not looks:
+                break
         self._ticked_ns = now
         watch = observer.watch
         if now - watch.last_ns > OVERDUE * self._ledger.period_ns:
             watch.tick(now, observer.loops(), set())
 
+    def _meet(self, ident: int, now: int) -> None:
+        clock = self._others[ident] = ThreadClock(ident, now)
+        clock.count_since(self._ticked_ns)
+
+    def _in_turn(self, idents: list[int]) -> list[int]:
+        """A bounded part of the threads, beginning after those of the last tick.
+
+        One that has to wait for its turn is accounted for when it comes.
+        """
+        if not idents:
+            return idents
+        start = self._next % len(idents)
+        return (idents[start:] + idents[:start])[:MAX_THREADS]
+
     def _look_at_main(self, frame: FrameType | None, now: int) -> None:
         """Tick for the main thread if it has not come round to it."""
         main = self._main
         main.resume()
-        if frame is None or now - main.clock.wall_ns < OVERDUE * self._ledger.period_ns:
+        overdue = now - main.clock.wall_ns > OVERDUE * self._ledger.period_ns
+        self._main_was_overdue = overdue
+        if frame is None or not overdue:
             return
         while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
             frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
@@ -184,16 +208,17 @@ class ThreadSampler:
         main.tick(frame, current, now, main.clock.read_cpu())
         main.clock.resumed_ns = now
 
-    def _look_at_thread(self, clock: ThreadClock, frame: FrameType) -> None:
+    def _look_at_thread(self, clock: ThreadClock, frame: FrameType) -> bool:
+        """Account for a thread; return whether its stack had to be walked."""
         now, cpu = time.monotonic_ns(), clock.read_cpu()
         if clock.ended:
-            return
+            return False
         elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
         if used == 0 and clock.last is not None and clock.last[3] is not State.ON_CPU:
             # It has not run since: it is where it was. Most threads of most programs are.
             clock.wall_ns = now
             self._ledger.recorder.add(*clock.last, elapsed, 0)
-            return
+            return False
         if (
             self._late
             and used
@@ -203,7 +228,7 @@ class ThreadSampler:
             # It was seen where it let go of the lock, or took over from who did: that is where
             # its I/O is, and not where its time goes.
             clock.left_out += 1
-            return
+            return False
         clock.left_out = 0
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
@@ -212,7 +237,7 @@ class ThreadSampler:
         accounted: set[int] = set()
         seen = observer.observe(clock.ident, frame, current, accounted)
         if followed is not None and followed.position()[0] != count:
-            return  # it switched greenlets meanwhile: no stack that ever was
+            return True  # it switched greenlets meanwhile: no stack that ever was
         clock.wall_ns, clock.cpu_ns = now, cpu
         clock.unattributed_ns += used
         if 2 * used >= elapsed:
@@ -230,6 +255,7 @@ class ThreadSampler:
         )
         clock.last = (seen.group, seen.thread, seen.node, state) if plain else None
         observer.suspended_main(clock.ident, current, elapsed, accounted)
+        return True
 
 
 def _running_greenlet(followed: switches.Switches) -> greenlet | None:
