@@ -22,6 +22,8 @@ from typing import Any
 
 from greenlet import greenlet
 
+from greenprof.interrupted import from_signal_handler
+
 # C objects that stand between a coroutine and what it awaits, and show it to nobody but the
 # garbage collector.
 _WRAPPERS = frozenset(
@@ -86,9 +88,19 @@ def _is_awaitable(obj: object) -> bool:
     )
 
 
+def coroutine_of(task: Any) -> Any:
+    """A task's coroutine, None if it is done, or if its class does not give it."""
+    try:
+        return task.get_coro()
+    except Exception as error:  # a task class of somebody's own
+        if from_signal_handler(error):
+            raise
+        return None
+
+
 def root_frame(task: Any) -> FrameType | None:
     """The outermost frame of a task's coroutine; None where none of it is ever on a stack."""
-    coroutine = task.get_coro()
+    coroutine = coroutine_of(task)
     # What compiled coroutines show as their frame is made up.
     return step(coroutine)[0] if type(coroutine) in (CoroutineType, GeneratorType) else None
 
@@ -199,14 +211,17 @@ def describe(awaitable: Any) -> str | None:
     return None
 
 
-def deadline_of(frame: FrameType) -> float | None:
-    """When a suspended `asyncio.sleep` is over, on its loop's clock; None for other frames."""
-    code = frame.f_code
-    if code.co_name != "sleep":
+def deadline_of(awaitable: Any) -> float | None:
+    """When a suspended `asyncio.sleep` is over, on its loop's clock; None for anything else."""
+    code = getattr(awaitable, "cr_code", None)
+    if code is None or code.co_name != "sleep":
         return None
     module = sys.modules.get("asyncio.tasks")
     if module is None or code is not getattr(module.sleep, "__code__", None):
         return None
-    handle = frame.f_locals.get("h")
-    when = getattr(handle, "when", None)
-    return None if when is None else float(when())
+    # Not by its frame's locals: ten thousand sleeping tasks would get a dict each.
+    for found in gc.get_referents(awaitable):
+        when = getattr(type(found), "when", None)
+        if when is not None:
+            return float(when(found))
+    return None

@@ -64,7 +64,7 @@ def task_name(task: Any, raw: RawStack) -> str:
         name = "Task-0"
     if not _DEFAULT_TASK_NAME.match(name):
         return fold_numbers(name)
-    coroutine = task.get_coro()
+    coroutine = awaitables.coroutine_of(task)
     role = bridges.role_of(code) if (code := getattr(coroutine, "cr_code", None)) else None
     found = getattr(coroutine, "__qualname__", None)
     if role is None and isinstance(found, str) and found:

@@ -81,7 +81,10 @@ def running(
     _compose(stack, parts, members, first, start, switches)
     if is_tasks and stack.owner is None:
         if above:
-            stack.put_below(awaiting(task, switches))
+            try:
+                stack.put_below(awaiting(task, switches))
+            except Exception as error:
+                _cut_short(stack, error)
     elif not is_tasks and members[0] is not None and not is_hub(parts[0]):
         _put_spawner_above(stack, members[0])
     return stack, is_tasks
@@ -158,7 +161,8 @@ def _compose(
             stack.extend(frames[begin : at + 1])
             stack.mark_edge()
             begin = at + 1
-            member = members.index(waiter) if waiter in members else -1
+            # By identity: a subclass of greenlet may compare as it likes.
+            member = next((at for at, one in enumerate(members) if one is waiter), -1)
             if member < 0 and waiter.parent is not None:
                 _splice(stack, waiter)
                 stack.begin(AWAITED, True)
@@ -232,17 +236,23 @@ def suspended(awaitable: Any, switches: Switches | None, *, above: bool = True) 
         _follow(stack, awaitable if task is None else task.get_coro(), switches)
         if above and task is not None and stack.owner is None:
             stack.put_below(awaiting(task, switches))
-    except Exception as error:  # objects of any library are looked at here: keep what was found
-        if from_signal_handler(error):
-            raise
-        stack.error = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        _cut_short(stack, error)
     return stack
+
+
+def _cut_short(stack: RawStack, error: Exception) -> None:
+    """Keep what was found: objects of any library are looked at, and one of them failed."""
+    if from_signal_handler(error):
+        raise error
+    stack.error = f"{type(error).__name__}: {error}"
 
 
 def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: Any = None) -> bool:
     """Add a chain of awaits; return whether it came to the ``async with`` of `group`, its end."""
     seen: set[int] = set()
     leaf: Any = None
+    last: Any = None
     while awaitable is not None and len(stack.frames) < MAX_DEPTH:
         if id(awaitable) in seen:
             stack.error = "the chain of awaits is a circle"
@@ -255,6 +265,7 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: A
         if frame is None:
             awaitable = below
             continue
+        last = awaitable
         stack.extend((frame,))
         if group is not None and awaitables.holds(awaitable, group):
             return True
@@ -276,8 +287,7 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: A
             awaitable = handed
         else:
             stack.begin(AWAITED, True)
-    if stack.frames and isinstance(stack.frames[-1], FrameType):
-        stack.deadline = awaitables.deadline_of(stack.frames[-1])
+    stack.deadline = awaitables.deadline_of(last)
     stack.leaf = awaitables.describe(leaf)
     return False
 
@@ -297,9 +307,7 @@ def suspended_greenlet(target: greenlet, switches: Switches | None) -> RawStack:
             _follow(stack, coroutine, switches)
         _put_spawner_above(stack, target)
     except Exception as error:
-        if from_signal_handler(error):
-            raise
-        stack.error = f"{type(error).__name__}: {error}"
+        _cut_short(stack, error)
     return stack
 
 

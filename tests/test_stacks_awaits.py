@@ -10,13 +10,14 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
+import greenlet
 import pytest
 import uvloop
 
 import greenprof
 from greenprof import stacks
 from greenprof.profiles import State
-from tests.shapes import ended, shape, until_waiting
+from tests.shapes import ended, following, shape, until_waiting
 
 SLEEP_S = 10.0
 # What is waited out when a task is cancelled.
@@ -290,3 +291,60 @@ def test_nothing_is_kept_alive_by_a_look() -> None:
         assert [reference() for reference in references] == [None, None]
 
     asyncio.run(main())
+
+
+class HostileTask(asyncio.Task[Any]):
+    """Fails at whatever it is asked, once it is told to."""
+
+    hostile = False
+
+    def get_coro(self) -> Any:
+        if self.hostile:
+            raise RuntimeError("not for you")
+        return super().get_coro()
+
+
+def test_a_task_that_fails_when_it_is_looked_at() -> None:
+    """Running, suspended, and in the middle of others: the rest is seen."""
+    running: list[greenprof.Stack] = []
+
+    async def work() -> None:
+        running.append(greenprof.capture_stack())
+        await asyncio.sleep(0)
+        running.append(greenprof.capture_stack())
+
+    async def waits(task: asyncio.Task[Any]) -> None:
+        await task
+
+    async def main() -> None:
+        hostile = HostileTask(work())
+        hostile.hostile = True
+        waiting = HostileTask(waits(hostile))
+        waiting.hostile = True
+        await asyncio.sleep(0)
+        stack = greenprof.capture_stack(hostile)
+        assert (stack.frames, stack.error) == ((), "RuntimeError: not for you")
+        await asyncio.gather(waiting, hostile)
+
+    asyncio.run(main())
+    assert [stack.frames[-1].name.rpartition(".")[2] for stack in running] == ["work", "work"]
+    assert running[1].error == "RuntimeError: not for you"
+
+
+def test_greenlets_that_compare_as_they_like() -> None:
+    """What is looked for is found by identity: the program's own `__eq__` is not called."""
+
+    class Equal(greenlet.greenlet):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("not for you")
+
+        __hash__ = greenlet.greenlet.__hash__
+
+    def sync() -> list[str]:
+        return shape()
+
+    async def start() -> Any:
+        return Equal(sync).switch()
+
+    with following(True):
+        assert asyncio.run(start()) == ["~start", "|sync"]
