@@ -16,7 +16,7 @@ from orders.database import CATEGORIES, CUSTOMERS, PRODUCTS
 
 THINKING_S = 0.03
 # What visitors come for, and how often.
-WISHES = {"report": 1, "statement": 4, "demand": 4, "order": 3}
+WISHES = {"report": 3, "statement": 3, "demand": 4, "order": 3}
 
 
 @dataclass
