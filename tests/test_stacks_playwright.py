@@ -20,10 +20,6 @@ from tests.shapes import both_ways, following, outline, shape
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SLOW_S = 0.3
 
-# Python 3.11 watches the driver's process from a thread that ends with it, and leaves its loop's
-# sockets to the garbage collector when Playwright closes it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
