@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from greenprof import profile_file
 from greenprof.errors import OutputError, ProfileFileError
 from greenprof.exporters import exporters
-from greenprof.profiles import FrameKind, FrameOrigin, Profile
 from greenprof.profile_file import MAGIC, MAJOR, MINOR
+from greenprof.profiles import FrameKind, FrameOrigin, Profile
 from tests.profiles import orders_profile, profiles
 
 HEADER = len(MAGIC) + 4
