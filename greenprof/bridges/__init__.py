@@ -145,6 +145,15 @@ def _load() -> None:
     if _loaded:
         return
     _loaded = True
+    try:
+        _find_bridges()
+    except BaseException:  # a signal handler of the program's raised: another time, then
+        _loaded = False
+        raise
+    _reindex()
+
+
+def _find_bridges() -> None:
     for module in pkgutil.iter_modules(__path__):
         bridge: Bridge = importlib.import_module(f"{__name__}.{module.name}").BRIDGE
         _bridges[bridge.name] = bridge
@@ -158,7 +167,6 @@ def _load() -> None:
             if from_signal_handler(error):
                 raise
             _note_problem(f"bridge {entry.name} ({entry.value}) left out: {error}")
-    _reindex()
 
 
 def role_of(code: CodeType) -> Role | None:

@@ -113,9 +113,10 @@ class MainSampler:
         return timer
 
     def _close_timers(self) -> None:
-        while self._timers:
-            self._timers[-1].close()
-            self._timers.pop()
+        for timer in list(self._timers):
+            timer.close()
+            if timer in self._timers:  # not if a signal handler has stopped the sampler meanwhile
+                self._timers.remove(timer)
         self._wall_timer = self._probe_timer = None
 
     # From any thread.

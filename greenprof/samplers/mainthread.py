@@ -11,6 +11,7 @@ from greenprof._native import main_thread_ident
 
 _work: deque[Callable[[], None]] = deque()
 _scheduled = False
+_busy = False
 
 
 def in_main_thread() -> bool:
@@ -47,15 +48,22 @@ def schedule() -> None:
 
 def forget() -> None:
     """Drop what waits: in a forked child, where it was another process's."""
-    global _scheduled
+    global _scheduled, _busy
     _work.clear()
-    _scheduled = False
+    _scheduled = _busy = False
 
 
 def _run_all() -> None:
-    while _work:
-        _work[0]()
-        _work.popleft()
+    global _busy
+    if _busy:
+        return  # in the middle of it: whoever is goes on with what was added
+    _busy = True
+    try:
+        while _work:
+            _work[0]()
+            _work.popleft()
+    finally:
+        _busy = False
 
 
 class _Request:

@@ -105,7 +105,8 @@ class ThreadSampler:
         """
         self.stop()
         deadline = time.monotonic_ns() + EXIT_NS
-        while os.path.exists(f"/proc/self/task/{self._native_id}"):
+        # Not os.path.exists(): that takes what a signal handler raises for its answer.
+        while os.access(f"/proc/self/task/{self._native_id}", os.F_OK):
             if time.monotonic_ns() > deadline:
                 break
             time.sleep(0.0001)
