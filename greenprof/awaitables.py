@@ -85,6 +85,7 @@ def _is_awaitable(obj: object) -> bool:
         issubclass(kind, (CoroutineType, AsyncGeneratorType, GeneratorType))
         or kind.__name__ in _WRAPPERS
         or hasattr(kind, "_asyncio_future_blocking")
+        or hasattr(kind, "cr_await")
     )
 
 
@@ -216,8 +217,8 @@ def deadline_of(awaitable: Any) -> float | None:
     code = getattr(awaitable, "cr_code", None)
     if code is None or code.co_name != "sleep":
         return None
-    module = sys.modules.get("asyncio.tasks")
-    if module is None or code is not getattr(module.sleep, "__code__", None):
+    sleep = getattr(sys.modules.get("asyncio.tasks"), "sleep", None)
+    if code is not getattr(sleep, "__code__", None):
         return None
     # Not by its frame's locals: ten thousand sleeping tasks would get a dict each.
     for found in gc.get_referents(awaitable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+import uvloop
 from greenlet import getcurrent
 from sqlalchemy import ForeignKey, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -360,3 +362,40 @@ def test_sync_code_that_awaits_a_task_and_several_things_at_once(follow: bool) -
 
     with following(follow):
         asyncio.run(main())
+
+
+@both_ways
+def test_compiled_coroutines(follow: bool) -> None:
+    """uvloop's are Cython's: they show a made-up frame, and what they await is a wrapper."""
+    found: dict[str, list[str]] = {}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+
+            def sync() -> None:
+                await_(loop.sock_recv(ours, 1))
+
+            async def direct() -> None:
+                await loop.sock_recv(ours, 1)
+
+            for name, coroutine in (
+                ("through the bridge", greenlet_spawn(sync)),
+                ("direct", direct()),
+                ("as a task's own", loop.sock_recv(ours, 1)),
+            ):
+                task: asyncio.Task[Any] = asyncio.create_task(coroutine)
+                await until_waiting(task)
+                found[name] = shape(task)
+                theirs.send(b"x")
+                await task
+
+    with following(follow):
+        uvloop.run(main())
+    assert found == {
+        "through the bridge": [SPAWN, "|sync", AWAIT, "|*sock_recv"],
+        "direct": ["direct", "sock_recv"],
+        "as a task's own": ["sock_recv"],
+    }
