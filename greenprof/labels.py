@@ -100,26 +100,43 @@ def route_of(frames: list[Any]) -> str | None:
     ASGI: the first function with parameters ``scope`` and ``receive``, or uvicorn's request
     cycle. WSGI: the first with ``environ`` and ``start_response``, or gevent's handler.
     """
+    try:
+        request = _request_of(frames)
+        return None if request is None else _asgi_route(request) or _wsgi_route(request)
+    except Exception as error:  # objects of any framework, in any state
+        if from_signal_handler(error):
+            raise
+        return None
+
+
+def awaits_route(frames: list[Any]) -> bool:
+    """Whether these are of an ASGI request whose route its framework has not looked up so far."""
+    try:
+        request = _request_of(frames)
+        return isinstance(request, dict) and "type" in request and "route" not in request
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        return False
+
+
+def _request_of(frames: list[Any]) -> Any:
+    """What the server says of the request: a scope or an environ, None without a request."""
     for frame in frames[:_SEARCH_DEPTH]:
         code = frame.f_code
         count = code.co_argcount
         if count == 0 or not isinstance(frame, FrameType):
             continue
         arguments = code.co_varnames[:count]
-        try:
-            # Reading a frame's locals is not free: only where the answer is, and only once.
-            if "scope" in arguments and "receive" in arguments:
-                return _asgi_route(frame.f_locals.get("scope"))
-            if code.co_name == "run_asgi":
-                return _asgi_route(getattr(frame.f_locals.get("self"), "scope", None))
-            if "environ" in arguments and "start_response" in arguments:
-                return _wsgi_route(frame.f_locals.get("environ"))
-            if code.co_name == "handle_one_response":
-                return _wsgi_route(getattr(frame.f_locals.get("self"), "environ", None))
-        except Exception as error:  # objects of any framework, in any state
-            if from_signal_handler(error):
-                raise
-            return None
+        # Reading a frame's locals is not free: only where the answer is, and only once.
+        if "scope" in arguments and "receive" in arguments:
+            return frame.f_locals.get("scope")
+        if code.co_name == "run_asgi":
+            return getattr(frame.f_locals.get("self"), "scope", None)
+        if "environ" in arguments and "start_response" in arguments:
+            return frame.f_locals.get("environ")
+        if code.co_name == "handle_one_response":
+            return getattr(frame.f_locals.get("self"), "environ", None)
     return None
 
 

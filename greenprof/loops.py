@@ -21,16 +21,15 @@ from greenprof.rawstack import walk
 
 def running_loop() -> Any:
     """The loop that runs in this thread, None if there is none."""
-    asyncio_events = sys.modules.get("asyncio.events")
-    return None if asyncio_events is None else asyncio_events._get_running_loop()
+    # Also while the module is being imported, and lacks most of what it will have.
+    ask = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    return None if ask is None else ask()
 
 
 def current_task(loop: Any) -> Any:
     """The task that a loop runs just now, None if it runs none. From any thread."""
-    asyncio_tasks = sys.modules.get("asyncio.tasks")
-    if asyncio_tasks is None or loop is None:
-        return None
-    return asyncio_tasks.current_task(loop)
+    ask = getattr(sys.modules.get("asyncio.tasks"), "current_task", None)
+    return None if ask is None or loop is None else ask(loop)
 
 
 def task_refs(loops: Sequence[Any] = ()) -> list[Any]:

@@ -12,8 +12,8 @@ from greenprof.bridges import Bridge, Part, Role, SpawnFrame
 
 def _spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]:
     # Kept unless GEVENT_TRACK_GREENLET_TREE=0 (gevent's documentation of Greenlet).
-    module = sys.modules.get("gevent.greenlet")
-    if module is None or not isinstance(child, module.Greenlet):
+    kind = getattr(sys.modules.get("gevent.greenlet"), "Greenlet", None)
+    if kind is None or not isinstance(child, kind):
         return (), None
     reference = child.spawning_greenlet
     spawner = reference() if reference is not None else None

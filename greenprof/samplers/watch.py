@@ -34,6 +34,8 @@ REFRESH_BUDGET = 0.002
 RECHECK_NS = 50_000_000
 #: A task that serves a request may not know its route yet when it is first seen.
 LABEL_LOOKS = 3
+#: One that waits for its turn may be looked at many times before its framework looks the route up.
+ROUTE_LOOKS = 50
 
 
 class Known:
@@ -114,8 +116,9 @@ class Tasks:
     def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
         """The group of a task, by what its stack says; counted when it is first seen."""
         is_task = awaitables.is_task(task)
-        if known.looks >= LABEL_LOOKS and is_task:
-            return known.group
+        if is_task and known.looks >= LABEL_LOOKS:
+            if known.looks >= ROUTE_LOOKS or not labels.awaits_route(raw.frames):
+                return known.group
         name, kind = labels.label_of(task, raw, 0)
         group = self._recorder.group(known.route or name, kind)
         if known.group != group:
