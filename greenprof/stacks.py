@@ -94,11 +94,7 @@ def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]
     """Where a task begins: the part, the index of its root there, and whether it was found."""
     root = awaitables.root_frame(task)
     if root is None:  # compiled code: it begins below the loop
-        for number in range(len(parts) - 1, -1, -1):
-            for at in range(len(parts[number]) - 1, -1, -1):
-                if parts[number][at].f_code.co_qualname in _RUNS_TASKS:
-                    return number, at + 1, True
-        return 0, 0, True
+        return _find_below_loop(parts, 0) or (0, 0, True)
     for number, frames in enumerate(parts):
         try:
             start = frames.index(root)
@@ -109,8 +105,20 @@ def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]
             if frames[at].f_code.co_flags & CO_AWAITS:
                 return number, at, True
         return number, start, True
-    # Cut off, if the walk came to its limit: still the task's.
-    return 0, 0, len(parts[0]) >= MAX_DEPTH
+    # greenback puts another coroutine in a task's place while the first one runs. And if the walk
+    # came to its limit, the root was cut off: still the task's.
+    return _find_below_loop(parts, CO_AWAITS) or (0, 0, len(parts[0]) >= MAX_DEPTH)
+
+
+def _find_below_loop(parts: list[list[FrameType]], flags: int) -> tuple[int, int, bool] | None:
+    """The frame below the innermost one that runs tasks, if its code has one of the flags."""
+    for number in range(len(parts) - 1, -1, -1):
+        frames = parts[number]
+        for at in range(len(frames) - 1, 0, -1):
+            if frames[at - 1].f_code.co_qualname in _RUNS_TASKS:
+                found = not flags or frames[at].f_code.co_flags & flags
+                return (number, at, True) if found else None
+    return None
 
 
 def _parts(

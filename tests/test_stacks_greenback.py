@@ -245,3 +245,22 @@ def test_a_portals_task_is_named_by_its_own_function() -> None:
     asyncio.run(main())
     assert len(set(names)) == 1
     assert names[0].endswith("<locals>.endpoint")
+
+
+def test_the_step_in_which_a_task_gets_its_portal() -> None:
+    """The task's coroutine is greenback's by then; the one that still runs is its own."""
+    found: list[list[str]] = []
+
+    async def endpoint() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        greenback.bestow_portal(task)
+        found.append(shape())
+        await asyncio.sleep(0)
+        found.append(shape())
+
+    async def main() -> None:
+        await asyncio.gather(endpoint())
+
+    asyncio.run(main())
+    assert found == [["main", "endpoint"], ["main", *ENSURED, "endpoint"]]
