@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -25,6 +26,7 @@ from greenprof._native import get_ident, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers.accounting import CpuAccount, Probe, weight_of
+from greenprof.samplers.closing import QuietClosing
 from greenprof.samplers.ledger import Ledger
 from greenprof.samplers.observer import Observation, ThreadClock
 from greenprof.samplers.timers import Timer, TimerUnavailableError, has_timers_to_spare, make_timer
@@ -41,6 +43,8 @@ PROBE_NS = 300_000
 LATE = 0.25
 #: The wake-up descriptor is looked at every so many ticks.
 UNREAD_CHECK = 16
+#: So long no signals are sent when a loop begins to close its wake-up socket.
+QUIET_NS = 20_000_000
 
 Look = Callable[[FrameType], None]
 
@@ -65,7 +69,9 @@ class MainSampler:
         self._probe_timer: Timer | None = None
         self._probe: Probe | None = None
         self._wakeup = WakeupDescriptor()
+        self._closing = QuietClosing(self._quiet)
         self._paused = False
+        self._quiet_until_ns = 0
         self._signals = 0
         self._wall_look = self._wall_tick
         self._due = False
@@ -86,6 +92,7 @@ class MainSampler:
             return  # stopped before the main thread came round to it
         switches.adopt_thread()
         self._close_timers()
+        self._closing.install()
         cpu_clock = getattr(time, "CLOCK_THREAD_CPUTIME_ID", None)
         try:
             self._wall_timer = self._open_timer(time.CLOCK_MONOTONIC, self._wall_look)
@@ -104,6 +111,7 @@ class MainSampler:
         """Free the timers, and give the signals back."""
         self.give_way()
         self._close_timers()
+        self._closing.remove()
         switches.release_thread()
 
     def _open_timer(self, clock: int, look: Look, periods: int = 1) -> Timer:
@@ -149,7 +157,8 @@ class MainSampler:
 
     def resume(self) -> None:
         """Send signals again if they were stopped, and were read since."""
-        if self._paused and not self._wakeup.unread():
+        quiet = time.monotonic_ns() < self._quiet_until_ns
+        if self._paused and not quiet and not self._wakeup.unread():
             self._arm()
 
     def _arm(self) -> None:
@@ -158,9 +167,15 @@ class MainSampler:
             if timer is not self._probe_timer and not timer.displaced():
                 timer.arm()
 
-    def _pause_if_unread(self, now: int) -> None:
+    def _quiet(self) -> None:
+        if self._ledger.running and get_ident() == self._ledger.main_ident:
+            self._quiet_until_ns = time.monotonic_ns() + QUIET_NS
+            self._paused = True
+            self.disarm()
+
+    def _pause_if_unread(self, loop: Any, now: int) -> None:
         """Send no more signals while nobody reads those that came."""
-        self._wakeup.look_at(loops.running_loop(), now)
+        self._wakeup.look_at(loop, now)
         if self._wakeup.unread() > MAX_UNREAD:
             self._paused = True
             self.disarm()
@@ -194,9 +209,11 @@ class MainSampler:
 
     def _wall_tick(self, frame: FrameType) -> None:
         now, cpu = time.monotonic_ns(), time.thread_time_ns()
+        loop = loops.running_loop()
+        self._closing.install()
         self._signals += 1
         if self._signals % UNREAD_CHECK == 0:
-            self._pause_if_unread(now)
+            self._pause_if_unread(loop, now)
         if self._held_up(now, cpu):
             return
         self.tick(frame, getcurrent(), now, cpu)
