@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
@@ -37,6 +37,8 @@ BUSY = 0.95
 #: Wall ticks that find the thread computing say what uses CPU time as well; ticks of the CPU clock
 #: are surer of it, and come once for so many periods of CPU time.
 CPU_TICK_PERIODS = 3
+#: A loop that used less CPU time than this between two ticks did not come round.
+STILL_NS = 100_000
 #: How long after an unsure wall tick the probe looks whether the CPU clock has moved.
 PROBE_NS = 300_000
 #: A handler that comes this part of a period late was held up; see `MainSampler._held_up`.
@@ -47,6 +49,19 @@ UNREAD_CHECK = 16
 QUIET_NS = 20_000_000
 
 Look = Callable[[FrameType], None]
+
+
+class Rest(NamedTuple):
+    """What an idle tick found, for as long as the thread stays there.
+
+    `position` tells that it does, `where` and `waiting` are the ids of the stacks of the loop and
+    of sync code that waits above it.
+    """
+
+    position: tuple[int, int, int]
+    where: tuple[int, int, int]
+    waiting: tuple[int, int, int] | None
+    accounted: set[int]
 
 
 class MainSampler:
@@ -76,6 +91,7 @@ class MainSampler:
         self._wall_look = self._wall_tick
         self._due = False
         self._account = CpuAccount(ledger.recorder)
+        self._rest: Rest | None = None
         self._computing = False  # whether the last handler interrupted code on the CPU
 
     def begin(self) -> None:
@@ -274,20 +290,23 @@ class MainSampler:
     def tick(self, frame: FrameType, current: greenlet | None, now: int, cpu: int) -> None:
         """Account for the time since the main thread's last tick."""
         clock = self.clock
+        position = id(frame), frame.f_lasti, id(current)
+        if self._rests(position, now, cpu):
+            return
         accounted: set[int] = set()
         # First, for it may be interrupted for good: the next tick then has the time of this one.
         seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
-        elapsed, used, since = now - clock.wall_ns, cpu - clock.cpu_ns, now - clock.resumed_ns
-        clock.wall_ns, clock.cpu_ns = now, cpu
-        self._account.used(used)
-        self.ticks += 1
-        self.missed += max(0, round(elapsed / self._period_ns) - 1)
+        since = now - clock.resumed_ns
+        elapsed, used = self._advance(now, cpu)
         who = self._who(current)
         self._resolve_probe(now, cpu, who)
         self._computing = False
+        self._rest = None
+        idles = False
         if idle.is_between_calls(frame):
             self._add_computing(seen, elapsed, used)
         elif used < BUSY * since and seen.idle():
+            idles = True
             self._ledger.add(seen, State.IDLE, elapsed, 0)
         elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
             self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who)
@@ -295,8 +314,36 @@ class MainSampler:
             self._add_computing(seen, elapsed, used)
         else:
             self._ledger.add(seen, State.BLOCKED, elapsed, 0)
-        self._observer.suspended_main(self._ledger.main_ident, current, elapsed, accounted)
+        ident = self._ledger.main_ident
+        waiting = self._observer.suspended_main(ident, current, elapsed, accounted)
+        if idles:
+            where = seen.group, seen.thread, seen.node
+            self._rest = Rest(position, where, waiting, accounted)
         self._observer.watch.tick(now, self._observer.loops(), accounted)
+
+    def _advance(self, now: int, cpu: int) -> tuple[int, int]:
+        """Count a tick; return the time since the last one and the CPU time that was used."""
+        clock = self.clock
+        elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
+        clock.wall_ns, clock.cpu_ns = now, cpu
+        self._account.used(used)
+        self.ticks += 1
+        self.missed += max(0, round(elapsed / self._period_ns) - 1)
+        return elapsed, used
+
+    def _rests(self, position: tuple[int, int, int], now: int, cpu: int) -> bool:
+        """Account for a thread that has nothing to do as at the last tick, if that is so."""
+        rest = self._rest
+        if rest is None or position != rest.position or cpu - self.clock.cpu_ns > STILL_NS:
+            return False
+        elapsed, _ = self._advance(now, cpu)
+        self._computing = False
+        recorder = self._ledger.recorder
+        recorder.add(*rest.where, State.IDLE, elapsed, 0)
+        if rest.waiting is not None:
+            recorder.add(*rest.waiting, State.AWAITING, elapsed, 0)
+        self._observer.watch.tick(now, self._observer.loops(), set(rest.accounted))
+        return True
 
     def _add_computing(self, seen: Observation, elapsed: int, used: int) -> None:
         self._computing = True

@@ -156,26 +156,28 @@ class Observer:
 
     def suspended_main(
         self, ident: int, current: greenlet | None, elapsed_ns: int, accounted: set[int]
-    ) -> None:
+    ) -> tuple[int, int, int] | None:
         """Account for a thread's own sync code while a hub, or a loop below it, runs.
 
-        It is the thread's main greenlet, above a hub: a task of its own that waits.
+        It is the thread's main greenlet, above a hub: a task of its own that waits. Returns the
+        ids of its group, thread and stack, if there is one.
         """
         if current is None or current.parent is None:
-            return
+            return None
         below_hub = False
         ancestor = current
         while ancestor.parent is not None:
             below_hub = below_hub or self.watch.is_hub(ancestor)
             ancestor = ancestor.parent
         if not below_hub or id(ancestor) in accounted or ancestor.gr_frame is None:
-            return
+            return None
         accounted.add(id(ancestor))
         raw = stacks.suspended_greenlet(ancestor, switches.of_thread(ident))
         name_leaf(raw)
         node = self.recorder.node(raw)
-        group, thread = self.thread_group(ident), self.thread_index(ident)
-        self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0)
+        where = self.thread_group(ident), self.thread_index(ident), node
+        self.recorder.add(*where, State.AWAITING, elapsed_ns, 0)
+        return where
 
     def current_task(self, ident: int) -> Any:
         """The task that runs in a thread just now, None if none does. Cheap: for known loops."""
