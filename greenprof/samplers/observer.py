@@ -109,7 +109,8 @@ class Observer:
         Whoever turns out to run, or to be run for, is added to `accounted`.
         """
         followed = switches.of_thread(ident)
-        loop = self._finder.find(ident, () if ident == get_ident() else stacks.walk(frame))
+        frames = () if ident == get_ident() else stacks.walk(frame)
+        loop = self._finder.find(ident, frames, current)
         if loop is not None:
             self._loop_threads[id(loop)] = ident
         task = loops.current_task(loop)
