@@ -298,6 +298,7 @@ class MainSampler:
         seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
         since = now - clock.resumed_ns
         elapsed, used = self._advance(now, cpu)
+        self._account.used(used)
         who = self._who(current)
         self._resolve_probe(now, cpu, who)
         self._computing = False
@@ -326,7 +327,6 @@ class MainSampler:
         clock = self.clock
         elapsed, used = now - clock.wall_ns, cpu - clock.cpu_ns
         clock.wall_ns, clock.cpu_ns = now, cpu
-        self._account.used(used)
         self.ticks += 1
         self.missed += max(0, round(elapsed / self._period_ns) - 1)
         return elapsed, used
@@ -336,7 +336,9 @@ class MainSampler:
         rest = self._rest
         if rest is None or position != rest.position or cpu - self.clock.cpu_ns > STILL_NS:
             return False
-        elapsed, _ = self._advance(now, cpu)
+        elapsed, used = self._advance(now, cpu)
+        # What it used was what our signals cost beside their handlers.
+        self.cost_ns += used
         self._computing = False
         recorder = self._ledger.recorder
         recorder.add(*rest.where, State.IDLE, elapsed, 0)
