@@ -39,7 +39,7 @@ def module_of(path: str) -> str:
     if not path.endswith(".py"):
         return ""
     best = ""
-    for folder in sys.path:
+    for folder in sys.path or ():
         prefix = os.path.join(os.path.abspath(folder or os.curdir), "")
         if path.startswith(prefix) and len(prefix) > len(best):
             best = prefix

@@ -21,6 +21,7 @@ from greenprof._version import __version__
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.frames import FrameTable
 from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileBuilder, ProfileInfo
+from greenprof.samplers import mainthread
 from greenprof.samplers.statistical import Sampler
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -339,6 +340,7 @@ def _after_fork_in_child() -> None:
     for profiler in (_active, _outermost):
         if profiler is not None:
             profiler._abandon()
+    mainthread.after_fork_in_child()
 
 
 atexit.register(_at_exit)

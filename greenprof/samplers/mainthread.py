@@ -46,11 +46,11 @@ def schedule() -> None:
             _scheduled = False
 
 
-def forget() -> None:
-    """Drop what waits: in a forked child, where it was another process's."""
+def after_fork_in_child() -> None:
+    """Do at once what another thread has left to the main thread, which this one is now."""
     global _scheduled, _busy
-    _work.clear()
     _scheduled = _busy = False
+    _run_all()
 
 
 def _run_all() -> None:

@@ -62,7 +62,6 @@ class Sampler:
     def abandon(self) -> None:
         """Forget everything in a forked child, where threads and timers did not come along."""
         self._ledger.running = False
-        mainthread.forget()
         mainthread.run_in_main_thread(self._main.close)
 
     def before_fork(self) -> None:

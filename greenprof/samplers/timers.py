@@ -93,6 +93,7 @@ class Timer:
         self._period_ns = period_ns
         self._earlier: Any = signal.SIG_DFL
         self._exists = False
+        self._pid = 0
         self._handling = False
         self._giving_back = False
         self._interrupts = False
@@ -114,14 +115,14 @@ class Timer:
 
     def disarm(self) -> None:
         """Send no more signals until armed. From any thread."""
-        if self._exists:
+        if self._is_of_this_process():
             self._set(0, 0)
 
     def close(self) -> None:
         """Free the timer, and give the signal back unless the program took it."""
-        if self._exists:  # the handle says nothing: the first timer's is 0
+        if self._is_of_this_process():
             self._delete()
-            self._exists = False
+        self._exists = False
         if not self._handling:
             return
         if self._giving_back or signal.getsignal(self.signum) == self.handler:
@@ -148,6 +149,10 @@ class Timer:
     def displaced(self) -> bool:
         """Whether the program has put a handler of its own in our place."""
         return self._handling and signal.getsignal(self.signum) != self.handler
+
+    def _is_of_this_process(self) -> bool:
+        # A forked child has none at first, and then others of the same numbers.
+        return self._exists and self._pid == os.getpid()
 
     def _handle(self, signum: int) -> None:
         self.signum = signum
@@ -177,7 +182,7 @@ class SignalTimer(Timer):
             reason = os.strerror(ctypes.get_errno())
             self.close()
             raise TimerUnavailableError(f"timer_create: {reason}")
-        self._exists = True
+        self._pid, self._exists = os.getpid(), True
 
     def _set(self, value_ns: int, interval_ns: int) -> None:
         _libc.timer_settime(self._timer, 0, ctypes.byref(_setting(value_ns, interval_ns)), None)
@@ -198,10 +203,10 @@ class IntervalTimer(Timer):
         if signal.getsignal(signum) != signal.SIG_DFL or signal.getitimer(self._which) != (0, 0):
             raise TimerUnavailableError(f"the program uses {signum.name}")
         self._handle(signum)
-        self._exists = True
+        self._pid, self._exists = os.getpid(), True
 
     def disarm(self) -> None:
-        if self._exists and self._is_ours():
+        if self._is_of_this_process() and self._is_ours():
             self._set(0, 0)
 
     def _delete(self) -> None:
