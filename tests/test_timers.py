@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -241,11 +242,12 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_work_for_the_main_thread_is_done_there_and_in_order() -> None:
     done: list[tuple[int, int]] = []
 
+    def note(number: int) -> None:
+        done.append((number, threading.get_ident()))
+
     def ask() -> None:
         for number in range(500):  # the interpreter's own list has room for 32
-            mainthread.run_in_main_thread(
-                lambda number=number: done.append((number, threading.get_ident()))
-            )
+            mainthread.run_in_main_thread(partial(note, number))
 
     in_thread(ask)
     wait_until(lambda: len(done) == 500)

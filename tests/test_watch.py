@@ -192,7 +192,7 @@ def test_nothing_is_kept_alive() -> None:
         value = Big()
         coroutine = holder(value, end)
         task = asyncio.create_task(coroutine)
-        gone = [weakref.ref(value), weakref.ref(task), weakref.ref(coroutine)]
+        gone: list[weakref.ref[Any]] = [weakref.ref(it) for it in (value, task, coroutine)]
         await asyncio.sleep(0)
         watched.tick()
         end.set_result(None)
