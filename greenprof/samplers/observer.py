@@ -30,6 +30,7 @@ class ThreadClock:
         "left_out",
         "resumed_ns",
         "unattributed_ns",
+        "unseen_ns",
         "wall_ns",
     )
 
@@ -38,6 +39,7 @@ class ThreadClock:
         self.wall_ns = now_ns
         self.resumed_ns = now_ns
         self.unattributed_ns = 0
+        self.unseen_ns = 0
         self.left_out = 0
         self.ended = False
         self.last: tuple[int, int, int, State] | None = None

@@ -19,7 +19,7 @@ from greenprof._native import allocate_lock, get_ident, get_native_id, start_new
 from greenprof.profiles import State
 from greenprof.samplers import mainthread
 from greenprof.samplers.ledger import Ledger
-from greenprof.samplers.mainsampler import MainSampler
+from greenprof.samplers.mainsampler import BUSY, MainSampler
 from greenprof.samplers.observer import ThreadClock, state_in_call
 from greenprof.samplers.timers import NS
 
@@ -30,7 +30,8 @@ OVERDUE = 1.6
 #: Without other threads to look at, and while the main thread looks after itself, the sampling
 #: thread need not come round more often.
 ALONE_NS = 50_000_000
-#: A look that had to wait this long for the interpreter lock comes where somebody let go of it.
+#: A look that had to wait this long for the interpreter lock comes where somebody let go of it;
+#: unless it waited for as long as Python lets others wait, and then took it from code that ran on.
 LATE_NS = 1_000_000
 #: So many of those in a row are left out, and the next stands for their time too.
 MAX_LEFT_OUT = 5
@@ -126,7 +127,8 @@ class ThreadSampler:
                 due_ns = time.monotonic_ns() + pause_ns
                 if wakeup.acquire(True, pause_ns / NS):
                     break
-                self._late = time.monotonic_ns() - due_ns > LATE_NS
+                waited_ns = time.monotonic_ns() - due_ns
+                self._late = LATE_NS < waited_ns < sys.getswitchinterval() * NS
                 mainthread.schedule()
                 self._look()
                 self.cost_ns = earlier_ns + time.thread_time_ns()
@@ -164,6 +166,7 @@ class ThreadSampler:
             self._meet(ident, now)
         looks = MAX_LOOKS
         for ident in self._in_turn(list(frames)):
+            self._others[ident].read_cpu()
             if self._others[ident].ended:
                 # Another thread has that one's identity now.
                 observer.forget_threads(alive - {ident})
@@ -180,6 +183,7 @@ class ThreadSampler:
     def _meet(self, ident: int, now: int) -> None:
         clock = self._others[ident] = ThreadClock(ident, now)
         clock.count_since(self._ticked_ns)
+        clock.left_out = MAX_LEFT_OUT  # there may be no second look
 
     def _in_turn(self, idents: list[int]) -> list[int]:
         """A bounded part of the threads, beginning after those of the last tick.
@@ -241,15 +245,20 @@ class ThreadSampler:
             return True  # it switched greenlets meanwhile: no stack that ever was
         clock.wall_ns, clock.cpu_ns = now, cpu
         clock.unattributed_ns += used
-        if 2 * used >= elapsed:
-            state = State.ON_CPU
-        else:
-            state = State.IDLE if seen.idle() else state_in_call(frame)
+        wall = elapsed
         credit = 0
-        if state is not State.IDLE:
-            # What was used while it was seen idle belongs to work that was not seen.
+        if used < BUSY * elapsed and seen.idle():
+            # What was used meanwhile belongs to work that was not seen: to the next that is.
+            state = State.IDLE
+            wall -= used
+            clock.unseen_ns += used
+        else:
+            state = State.ON_CPU if 2 * used >= elapsed else state_in_call(frame)
             credit, clock.unattributed_ns = clock.unattributed_ns, 0
-        self._ledger.add(seen, state, elapsed, credit)
+        if state is State.ON_CPU:
+            wall += clock.unseen_ns
+            clock.unseen_ns = 0
+        self._ledger.add(seen, state, wall, credit)
         # A thread that runs a loop or greenlets has more to it than its own state.
         plain = seen.group == observer.thread_group(clock.ident) and (
             current is None or current.parent is None
