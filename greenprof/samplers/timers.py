@@ -8,6 +8,7 @@ takes SIGALRM and SIGPROF from a program that does not use them.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -231,6 +232,7 @@ def make_timer(clock: int, period_ns: int, handler: Handler) -> Timer:
     return (IntervalTimer if _libc is None else SignalTimer)(clock, period_ns, handler)
 
 
+@functools.cache  # of the few that there are: to make one takes longer than to use it
 def _setting(value_ns: int, interval_ns: int) -> _Setting:
     return _Setting(_Time(*divmod(interval_ns, NS)), _Time(*divmod(value_ns, NS)))
 

@@ -116,12 +116,10 @@ class Tasks:
     def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
         """The group of a task, by what its stack says; counted when it is first seen."""
         is_task = awaitables.is_task(task)
-        if (
-            is_task
-            and known.looks >= LABEL_LOOKS
-            and (known.looks >= ROUTE_LOOKS or not labels.awaits_route(raw.frames))
-        ):
-            return known.group
+        if is_task and known.looks >= LABEL_LOOKS:
+            known.looks += 1  # those of tasks that serve no request come to an end too
+            if known.looks > ROUTE_LOOKS or not labels.awaits_route(raw.frames):
+                return known.group
         name, kind = labels.label_of(task, raw, 0)
         group = self._recorder.group(known.route or name, kind)
         if known.group != group:
