@@ -20,6 +20,7 @@ __all__ = ["Loaded", "Program", "leave", "path_unless_safe", "report_uncaught", 
 
 # Files of frames that stand above the program's first: ours, and the import system that ours call.
 OURS = (f"{Path(__file__).parent}{os.sep}", "<frozen importlib")
+PACKAGE = (f"{Path(__file__).parent.parent}{os.sep}",)
 # Files of frames that may stand below any of the program's: a signal handler of the program (Ctrl-C's
 # too) raises in whatever runs, and that can be the sampler, which passes it on.
 INTERRUPTED = tuple(
@@ -102,12 +103,33 @@ def _trimmed(error: BaseException) -> BaseException:
     first = _without_our_frames(error.__traceback__)
     entry = first
     while entry is not None:
-        below = entry.tb_next
-        while below is not None and below.tb_frame.f_code.co_filename.startswith(INTERRUPTED):
-            below = below.tb_next
-        entry.tb_next = below
-        entry = below
+        if entry.tb_next is not None and _is_of(INTERRUPTED, entry.tb_next):
+            entry.tb_next = _below_ours(entry.tb_next)
+        entry = entry.tb_next
+    context = error.__context__
+    if context is not None and _is_all_ours(context.__traceback__):
+        error.__context__ = context.__context__  # what the sampler was handling itself just then
     return error.with_traceback(first)
+
+
+def _is_all_ours(entry: TracebackType | None) -> bool:
+    while entry is not None and _is_of(PACKAGE, entry):
+        entry = entry.tb_next
+    return entry is None
+
+
+def _is_of(files: tuple[str, ...], entry: TracebackType) -> bool:
+    return entry.tb_frame.f_code.co_filename.startswith(files)
+
+
+def _below_ours(entry: TracebackType | None) -> TracebackType | None:
+    """What is left below the last frame of greenprof's: those of the handler that raised."""
+    below = entry
+    while entry is not None:
+        if _is_of(PACKAGE, entry):
+            below = entry.tb_next
+        entry = entry.tb_next
+    return below
 
 
 def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
