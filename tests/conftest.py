@@ -16,6 +16,17 @@ from tests.process_state import ProcessState, settled_differences
 EXPECTED_SKIPS = ("needs Python 3.", "needs a browser")
 
 
+# What these measure depends on when they get the processor: on a machine that has more to do than cores, a
+# sample of a few seconds may be off by more than sampling is. Each may try again, and a fault fails each time.
+MEASURING = ("test_accuracy", "test_orders_example", "test_sampler_", "test_cli_", "test_capture")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.startswith(MEASURING):
+            item.add_marker(pytest.mark.flaky(reruns=3))
+
+
 @pytest.fixture(autouse=True)
 def process_state_unchanged() -> Iterator[None]:
     """Fails the test that leaves a tracer, a hook, a signal handler, a timer or a thread behind."""

@@ -43,6 +43,8 @@ STILL_NS = 100_000
 PROBE_NS = 300_000
 #: A handler that comes this part of a period late was held up; see `MainSampler._held_up`.
 LATE = 0.25
+#: More CPU time than of so many periods at once is that of one call, not a mix of several.
+LONG_PERIODS = 3
 #: The wake-up descriptor is looked at every so many ticks.
 UNREAD_CHECK = 16
 #: So long no signals are sent when a loop begins to close its wake-up socket.
@@ -298,6 +300,9 @@ class MainSampler:
         seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
         since = now - clock.resumed_ns
         elapsed, used = self._advance(now, cpu)
+        if used > LONG_PERIODS * self._period_ns:
+            # A long call in C, which is one look: those before it have no part in its time.
+            self._account.settle()
         self._account.used(used)
         who = self._who(current)
         self._resolve_probe(now, cpu, who)

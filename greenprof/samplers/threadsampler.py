@@ -39,7 +39,7 @@ MAX_LEFT_OUT = 5
 MAX_THREADS = 32
 MAX_LOOKS = 2
 #: How long to wait for the end of a thread that has let go of everything.
-EXIT_NS = 50_000_000
+EXIT_NS = 1_000_000_000
 
 # What a thread does to itself; everything else that is sent to the process is the program's.
 _SYNCHRONOUS = {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT} | (

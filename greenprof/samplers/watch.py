@@ -30,6 +30,9 @@ MAX_LOOKS = 64
 MAX_AGE_NS = 2_000_000_000
 #: A copy of the registry of tasks costs time in proportion to their number: this part of all time.
 REFRESH_BUDGET = 0.002
+#: What it costs at most: this, and so much for each task.
+REFRESH_NS = 50_000
+REFRESH_EACH_NS = 300
 #: A task that nobody waits for may be waited for a moment later.
 RECHECK_NS = 50_000_000
 #: A task that serves a request may not know its route yet when it is first seen.
@@ -255,7 +258,12 @@ class Watch:
                 if (found := reference()) is not None and self.below_hub(found)
             ]
         )
-        self._refresh_cost_ns = time.monotonic_ns() - began
+        known = len(self._task_refs) + len(self._greenlet_refs)
+        # Whoever interrupted it (another thread, the garbage collector) is not what it costs: new
+        # tasks would be out of sight for seconds.
+        self._refresh_cost_ns = min(
+            time.monotonic_ns() - began, REFRESH_NS + known * REFRESH_EACH_NS
+        )
 
     def below_hub(self, found: greenlet) -> bool:
         """Whether a greenlet is a task of its own: its parent is a hub."""
