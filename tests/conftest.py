@@ -18,7 +18,17 @@ EXPECTED_SKIPS = ("needs Python 3.", "needs a browser")
 
 # What these measure depends on when they get the processor: on a machine that has more to do than cores, a
 # sample of a few seconds may be off by more than sampling is. Each may try again, and a fault fails each time.
-MEASURING = ("test_accuracy", "test_orders_example", "test_sampler_", "test_cli_", "test_capture")
+MEASURING = (
+    "test_accuracy",
+    "test_capture",
+    "test_cli_",
+    "test_orders_example",
+    "test_profiler",
+    "test_sampler_",
+    "test_stacks_",
+    "test_timers",
+    "test_watch",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
