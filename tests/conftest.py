@@ -24,7 +24,7 @@ MEASURING = (
     "test_cli_",
     "test_orders_example",
     "test_profiler",
-    "test_sampler_",
+    "test_sampler_states",
     "test_stacks_",
     "test_timers",
     "test_watch",
