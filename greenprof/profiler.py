@@ -350,3 +350,4 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+    os.register_at_fork(after_in_parent=mainthread.request_after_fork)

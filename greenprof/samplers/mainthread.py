@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from greenprof import _native
 from greenprof._native import main_thread_ident
@@ -34,6 +35,11 @@ def run_in_main_thread(work: Callable[[], None]) -> None:
     schedule()
 
 
+def run_after_fork(work: Callable[[], None]) -> None:
+    """Run `work` likewise, but not before the hook `request_after_fork` has been called."""
+    _work.append(work)
+
+
 def schedule() -> None:
     """Ask the main thread for what waits, unless it was asked.
 
@@ -42,7 +48,7 @@ def schedule() -> None:
     global _scheduled
     if _work and not _scheduled:
         _scheduled = True
-        if ctypes.pythonapi.Py_AddPendingCall(_is_true, ctypes.c_void_p(id(_request))) != 0:
+        if _add_request() != 0:
             _scheduled = False
 
 
@@ -85,3 +91,7 @@ class _Request:
 
 _request = _Request()
 _is_true = ctypes.cast(ctypes.pythonapi.PyObject_IsTrue, ctypes.c_void_p)
+_add_request = partial(ctypes.pythonapi.Py_AddPendingCall, _is_true, ctypes.c_void_p(id(_request)))
+#: The last of our `os.register_at_fork` hooks. Python 3.13 counts the process's threads after the
+#: hooks, to warn of more than one; a Python function would do the work in its own first steps.
+request_after_fork: Callable[[], object] = _add_request

@@ -69,7 +69,10 @@ class Sampler:
         self._thread.stop_for_fork()
 
     def after_fork_in_parent(self) -> None:
-        """Take the sampling thread back."""
+        """Take the sampling thread back, as soon as the fork is over."""
+        mainthread.run_after_fork(self._take_thread_back)
+
+    def _take_thread_back(self) -> None:
         if self._ledger.running:
             self._thread.start()
 

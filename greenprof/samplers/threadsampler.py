@@ -78,13 +78,19 @@ class ThreadSampler:
                 self._others[ident] = ThreadClock(ident, self._ticked_ns)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, unless there is one."""
+        if self._locks is not None:
+            return
         locks = allocate_lock(), allocate_lock()
         for lock in locks:
             lock.acquire()
         self._leaving = False
-        start_new_thread(self._run, locks)
         self._locks = locks
+        try:
+            start_new_thread(self._run, locks)
+        except BaseException:
+            self._locks = None  # nobody would ever say that it has left
+            raise
 
     def stop(self) -> None:
         """End the thread, and wait until it lets go of everything."""
@@ -121,7 +127,7 @@ class ThreadSampler:
                 # A program may keep signals from all of its threads to wait for them (sigwait);
                 # here they would meet their default, which is the end of the process.
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
-            while ledger.running and not self._leaving:
+            while ledger.running and not self._leaving and self._locks == (wakeup, finished):
                 needed = self._others or self._main_was_overdue
                 pause_ns = ledger.period_ns if needed else max(ledger.period_ns, ALONE_NS)
                 due_ns = time.monotonic_ns() + pause_ns
