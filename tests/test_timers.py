@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import threading
@@ -286,7 +285,7 @@ def test_what_interrupts_the_work_reaches_the_program_and_the_work_is_done_again
 def test_a_full_list_of_requests_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     with monkeypatch.context() as patch:
-        patch.setattr(ctypes.pythonapi, "Py_AddPendingCall", lambda *_: -1)
+        patch.setattr(mainthread, "_add_request", lambda: -1)
         in_thread(lambda: mainthread.run_in_main_thread(lambda: done.append(1)))
     assert not done
     mainthread.schedule()
