@@ -1,7 +1,8 @@
 """Numbers out of a profile: what the summary, the exporters and the reports show.
 
-Two clocks: the CPU clock, and the wall clock that each task lives by. Tasks wait side by side, so
-wall times add up to more than the profile's duration. All times are integer nanoseconds.
+Three clocks: CPU time; the time that tasks were suspended ("await"); and the wall clock that each
+task lives by, which has both, and calls that block. Tasks wait side by side, so wall times add up to
+more than the profile's duration. All times are integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ __all__ = [
     "WeightedStack",
     "await_sites",
     "check_clock",
+    "function_key",
     "function_table",
     "group_table",
+    "origin_of",
+    "sample_sites",
     "totals",
     "weighted_stacks",
 ]
 
-CLOCKS: Final = ("wall", "cpu")
+CLOCKS: Final = ("wall", "cpu", "await")
 UNKNOWN: Final = "?"
 _WAITS: Final = frozenset({State.AWAITING, State.READY})
 
@@ -71,8 +75,10 @@ class GroupRow:
     samples: int = 0
 
     def weight_ns(self, clock: str) -> int:
-        """Return what to sort by: time that was not idle, or CPU time."""
-        return self.cpu_ns if clock == "cpu" else max(self.wall_ns - self.idle_ns, self.cpu_ns)
+        """Return what to sort by: time that was not idle, CPU time, or time suspended."""
+        if clock == "wall":
+            return max(self.wall_ns - self.idle_ns, self.cpu_ns)
+        return self.cpu_ns if clock == "cpu" else self.awaiting_ns + self.ready_ns
 
 
 @dataclass(slots=True)
@@ -99,15 +105,15 @@ class FunctionRow:
 
     def self_ns(self, clock: str) -> int:
         """Return the time in the function itself that counts under a clock."""
-        if clock == "cpu":
-            return self.self_cpu_ns
-        return self.self_cpu_ns + self.self_await_ns + self.self_blocked_ns
+        if clock == "wall":
+            return self.self_cpu_ns + self.self_await_ns + self.self_blocked_ns
+        return self.self_cpu_ns if clock == "cpu" else self.self_await_ns
 
     def total_ns(self, clock: str) -> int:
         """Return the time in the function and its callees that counts under a clock."""
-        if clock == "cpu":
-            return self.total_cpu_ns
-        return self.total_cpu_ns + self.total_await_ns + self.total_blocked_ns
+        if clock == "wall":
+            return self.total_cpu_ns + self.total_await_ns + self.total_blocked_ns
+        return self.total_cpu_ns if clock == "cpu" else self.total_await_ns
 
 
 @dataclass(slots=True)
@@ -125,6 +131,8 @@ class AwaitSite:
     """Observations."""
     awaiting_ns: int = 0
     ready_ns: int = 0
+    first_line: int = 0
+    """Of the function."""
 
     @property
     def wait_ns(self) -> int:
@@ -150,18 +158,29 @@ class _Times(NamedTuple):
     blocked_ns: int
 
 
-_LABELS: Final = {
-    State.AWAITING: "[await]",
-    State.READY: "[ready]",
-    State.BLOCKED: "[blocked]",
-    State.IDLE: "[idle]",
+_AWAIT_LABELS: Final = {State.AWAITING: "[await]", State.READY: "[ready]"}
+# What each clock counts beside the CPU time, which "await" leaves out.
+_LABELS: Final[dict[str, dict[State, str]]] = {
+    "wall": {**_AWAIT_LABELS, State.BLOCKED: "[blocked]", State.IDLE: "[idle]"},
+    "cpu": {},
+    "await": _AWAIT_LABELS,
 }
 
 
 def check_clock(clock: str) -> None:
-    """Raise OptionError unless `clock` is "wall" or "cpu"."""
+    """Raise OptionError unless `clock` is "wall", "cpu" or "await"."""
     if clock not in CLOCKS:
-        raise OptionError(f"there is no clock {clock!r}; choose wall or cpu")
+        raise OptionError(f"there is no clock {clock!r}; choose wall, cpu or await")
+
+
+def function_key(frame: Frame) -> tuple[str, str, int]:
+    """Return what a function is told by: its name, path and first line. Frames differ by line too."""
+    return frame.name, frame.path, frame.first_line
+
+
+def origin_of(frame: Frame) -> FrameOrigin:
+    """Return whose code it is; what has no file is a note at a stack's end, such as "<Future>"."""
+    return frame.origin if frame.path else FrameOrigin.LIBRARY
 
 
 def totals(profile: Profile) -> Totals:
@@ -180,7 +199,7 @@ def totals(profile: Profile) -> Totals:
 
 
 def group_table(profile: Profile, *, clock: str = "wall") -> list[GroupRow]:
-    """Return the task groups, those with most time (without idle time) or most CPU time first."""
+    """Return the task groups, those with most time (that was not idle) under the clock first."""
     check_clock(clock)
     rows = [GroupRow(group.name, group.kind, group.count) for group in profile.groups]
     for sample in profile.samples:
@@ -205,16 +224,13 @@ def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow
     own = _times_by_node(profile)
     total = _with_callees(profile, own)
     rows: dict[tuple[str, str, int], FunctionRow] = {}
-    # Frames differ by line; functions do not.
     row_of_frame = []
     for frame in profile.frames:
-        key = (frame.name, frame.path, frame.first_line)
-        boundary = frame.kind is FrameKind.BOUNDARY
+        key = function_key(frame)
         row = rows.get(key)
         if row is None:
-            # What has no file is a note at the end of a stack, such as "<Future>".
-            origin = frame.origin if frame.path else FrameOrigin.LIBRARY
-            row = rows[key] = FunctionRow(*key, frame.module, origin, boundary)
+            boundary = frame.kind is FrameKind.BOUNDARY
+            row = rows[key] = FunctionRow(*key, frame.module, origin_of(frame), boundary)
         row_of_frame.append(row)
     for node, outermost in _outermost(profile, row_of_frame):
         row = row_of_frame[profile.nodes[node][1]]
@@ -238,25 +254,43 @@ def await_sites(profile: Profile) -> list[AwaitSite]:
     the bridge's last hand-over of an awaitable; without a bridge, the innermost line of the
     application. Where no line of the application takes part, it is the line just above.
     """
-    sites: dict[tuple[str, str, int, str], AwaitSite] = {}
+    return sample_sites(profile)[0]
+
+
+def sample_sites(profile: Profile) -> tuple[list[AwaitSite], list[int]]:
+    """Return the await sites, and for each sample the index of its site (-1: no wait)."""
+    sites: dict[tuple[str, str, int, int, str], AwaitSite] = {}
     by_stack: dict[int, AwaitSite] = {}
+    of_sample: list[AwaitSite | None] = []
     for sample in profile.samples:
         if sample.state not in _WAITS:
+            of_sample.append(None)
             continue
         site = by_stack.get(sample.stack)
         if site is None:
             frame, awaited = _await_site(profile.stack(sample.stack))
-            key = (frame.name, frame.path, frame.line, awaited)
+            key = (*function_key(frame), frame.line, awaited)
             site = sites.get(key)
             if site is None:
-                site = sites[key] = AwaitSite(*key[:3], frame.module, frame.origin, awaited)
+                site = sites[key] = AwaitSite(
+                    frame.name,
+                    frame.path,
+                    frame.line,
+                    frame.module,
+                    frame.origin,
+                    awaited,
+                    first_line=frame.first_line,
+                )
             by_stack[sample.stack] = site
+        of_sample.append(site)
         site.seen += sample.count
         if sample.state is State.AWAITING:
             site.awaiting_ns += sample.wall_ns
         else:
             site.ready_ns += sample.wall_ns
-    return sorted(sites.values(), key=lambda site: (-site.wait_ns, site.path, site.line))
+    ordered = sorted(sites.values(), key=lambda site: (-site.wait_ns, site.path, site.line))
+    index = {id(site): number for number, site in enumerate(ordered)}
+    return ordered, [-1 if site is None else index[id(site)] for site in of_sample]
 
 
 def weighted_stacks(profile: Profile, *, clock: str = "wall") -> Iterator[WeightedStack]:
@@ -264,14 +298,16 @@ def weighted_stacks(profile: Profile, *, clock: str = "wall") -> Iterator[Weight
 
     Time that ran weighs its CPU time and has no label. Under the wall clock, waiting adds its wall
     time (less the CPU time that was used meanwhile) under a label: "[await]", "[ready]",
-    "[blocked]" or "[idle]". Under the CPU clock only CPU time counts.
+    "[blocked]" or "[idle]". Under the CPU clock only CPU time counts, under the await clock only
+    what has the labels "[await]" and "[ready]".
     """
     check_clock(clock)
+    labels = _LABELS[clock]
     for sample in profile.samples:
-        if sample.cpu_ns:
+        if sample.cpu_ns and clock != "await":
             yield WeightedStack(sample.group, sample.thread, sample.stack, "", sample.cpu_ns)
-        label = _LABELS.get(sample.state)
-        if clock == "wall" and label is not None and sample.wall_ns > sample.cpu_ns:
+        label = labels.get(sample.state)
+        if label is not None and sample.wall_ns > sample.cpu_ns:
             rest = sample.wall_ns - sample.cpu_ns
             yield WeightedStack(sample.group, sample.thread, sample.stack, label, rest)
 

@@ -165,7 +165,7 @@ def test_weights_count_everything_once(profile: Profile) -> None:
 
 
 def test_an_unknown_clock_is_an_error() -> None:
-    with pytest.raises(OptionError, match="choose wall or cpu"):
+    with pytest.raises(OptionError, match="choose wall, cpu or await"):
         group_table(orders_profile(), clock="gpu")
     with pytest.raises(OptionError, match="gpu"):
         list(weighted_stacks(orders_profile(), clock="gpu"))
@@ -178,12 +178,12 @@ class TestAwaitSites:
         fetch = "asyncpg.connection.Connection.fetch"
         api = ("/srv/orders/api.py", "orders.api", FrameOrigin.APP)
         assert await_sites(orders_profile()) == [
-            AwaitSite("get_order", api[0], 40, *api[1:], fetch, 120, 1000 * MS, 200 * MS),
+            AwaitSite("get_order", api[0], 40, *api[1:], fetch, 120, 1000 * MS, 200 * MS, 1),
             AwaitSite(
                 "load_lines", "/srv/orders/repo.py", 31, "orders.repo", FrameOrigin.APP,
-                fetch, 30, 300 * MS, 0,
+                fetch, 30, 300 * MS, 0, 20,
             ),
-            AwaitSite("get_order", api[0], 42, *api[1:], "asyncio.tasks.sleep", 5, 50 * MS, 0),
+            AwaitSite("get_order", api[0], 42, *api[1:], "asyncio.tasks.sleep", 5, 50 * MS, 0, 1),
         ]  # fmt: skip
 
     def test_sync_code_within_a_bridge(self) -> None:

@@ -15,10 +15,10 @@ __all__ = ["clock", "files", "force", "format_name", "load", "quiet"]
 
 clock = click.option(
     "--clock",
-    type=click.Choice(["wall", "cpu"]),
+    type=click.Choice(["wall", "cpu", "await"]),
     default="wall",
     show_default=True,
-    help="Which time counts: each task's own wall time, waiting included, or CPU time.",
+    help="Which time counts: each task's own wall time, waiting included; CPU time; or the time suspended in awaits.",
 )
 format_name = click.option(
     "--format",

@@ -18,7 +18,8 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
     The clocks combine so that nothing counts twice: code that ran weighs its CPU time. Under the
     wall clock, waiting weighs its wall time less the CPU time used meanwhile, and ends in a leaf of
     its own: `[await]` (suspended), `[ready]` (what it awaited is there, the loop is busy),
-    `[blocked]` (a call that holds up the thread) or `[idle]`. Under the CPU clock it is left out.
+    `[blocked]` (a call that holds up the thread) or `[idle]`. Under the CPU clock it is left out;
+    under the await clock only `[await]` and `[ready]` count.
 
     Tasks of all groups are added together. Whole microseconds: a stack with less is left out. A
     semicolon in a name becomes a comma; line ends and control characters become escapes.

@@ -18,7 +18,7 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
 
     Weights are nanoseconds and combine the clocks as the collapsed format does: code that ran
     weighs its CPU time; under the wall clock waiting ends in a frame `[await]`, `[ready]`,
-    `[blocked]` or `[idle]`.
+    `[blocked]` or `[idle]`; under the await clock only `[await]` and `[ready]` count.
     """
     frames = _Frames()
     indexes = [frames.index(_frame(frame)) for frame in profile.frames]

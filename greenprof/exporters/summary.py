@@ -16,10 +16,10 @@ from greenprof.analysis import (
     check_clock,
     function_table,
     group_table,
-    totals,
 )
 from greenprof.exporters.cells import Cut, encodable, table
-from greenprof.exporters.units import duration, percent, place, plural
+from greenprof.exporters.headline import headline
+from greenprof.exporters.units import duration, place
 from greenprof.printable import printable
 from greenprof.profiles import FrameOrigin, Profile
 
@@ -43,7 +43,7 @@ def summary_renderable(
 ) -> RenderableType:
     """Return the summary for `rich.print` or a `Console`; it takes the console's width.
 
-    `clock` ("wall" or "cpu") is what the tables are sorted by. `height` is how many lines it may
+    `clock` ("wall", "cpu" or "await") is what the tables are sorted by. `height` is how many lines it may
     take (about 24 to 48); without it, the terminal's height, or 40 where there is none.
     Raises OptionError for another clock.
     """
@@ -196,31 +196,13 @@ _CLOCKS_NOTE = Text(
 
 
 def _header(profile: Profile) -> list[tuple[str, str]]:
-    info = profile.info
-    sums = totals(profile)
-    about = (
-        [f"Python {info.python}" if info.python[0].isdigit() else info.python]
-        if info.python
-        else []
-    )
-    if len(info.pids) > 1:
-        about.append(plural(len(info.pids), "process").replace("processs", "processes"))
-    title = printable(", ".join([info.command[:200] or "profile", *about]))
-    attributed = percent(sums.cpu_ns, sums.process_cpu_ns)
-    waits = {"ready": sums.ready_ns, "blocked": sums.blocked_ns, "idle": sums.idle_ns}
-    times = [
-        f"{duration(sums.duration_ns)} long",
-        f"CPU {duration(sums.process_cpu_ns)} ({attributed} attributed)",
-        f"awaiting {duration(sums.awaiting_ns)}",
-        *(f"{state} {duration(wait_ns)}" for state, wait_ns in waits.items() if wait_ns),
-    ]
-    sampling = [
-        plural(sums.samples, "sample"),
-        f"{info.rate_hz:g} Hz",
-        f"{info.missed_ticks:,} of {info.ticks + info.missed_ticks:,} ticks missed",
-        f"sampler cost {percent(info.sampler_cpu_ns, info.process_cpu_ns)} of the CPU",
-    ]
-    return [(title, "bold"), (", ".join(times), ""), (", ".join(sampling), "dim")]
+    facts = headline(profile)
+    # What is cut for good: a command of a megabyte would leave no room for anything else.
+    command = printable(profile.info.command[:200]) or "profile"
+    title = ", ".join([command, *(fact.text for fact in facts.program)])
+    times = ", ".join(fact.text for fact in facts.times)
+    sampling = ", ".join(fact.text for fact in facts.sampling)
+    return [(title, "bold"), (times, ""), (sampling, "dim")]
 
 
 def _warnings(profile: Profile) -> list[str]:

@@ -30,10 +30,10 @@ def tree_renderable(
     """Return the call tree of each task group for a rich `Console`.
 
     Times are those of a function with all that it called. Branches with less than `min_share` of
-    the whole (under the wall clock all time that was not idle, under the CPU clock the CPU time) are
+    the whole (under the wall clock all time that was not idle, otherwise what the clock counts) are
     left out. Bridge internals are one line, `~ greenlet boundary: NAME`; a chain of library frames
     without branches is one line too, and so is a function that calls itself.
-    Raises OptionError for a clock that is neither "wall" nor "cpu".
+    Raises OptionError for a clock that is not "wall", "cpu" or "await".
     """
     check_clock(clock)
     roots = _trees(profile)
@@ -67,7 +67,9 @@ class _Branch:
     children: dict[tuple[str, str, int], _Branch] = field(default_factory=dict)
 
     def weight_ns(self, clock: str) -> int:
-        return self.cpu_ns if clock == "cpu" else self.cpu_ns + self.await_ns + self.blocked_ns
+        if clock == "wall":
+            return self.cpu_ns + self.await_ns + self.blocked_ns
+        return self.cpu_ns if clock == "cpu" else self.await_ns
 
 
 def _trees(profile: Profile) -> list[_Branch]:
