@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import greenlet
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests import browser as chromium
 from tests.postgres import Postgres, running_postgres
 from tests.process_state import ProcessState, settled_differences
+from tests.report_pages import Reports
 
 # A skip is for a capability that a machine may lack, and its reason starts with one of these. In CI any
-# other one fails the run: a suite that skips what it should show is green for nothing.
-EXPECTED_SKIPS = ("needs Python 3.", "needs a browser")
+# other one fails the run: a suite that skips what it should show is green for nothing. `make test` installs
+# a browser on Linux, so there it has to be one that cannot be had.
+EXPECTED_SKIPS = ("needs Python 3.", *(() if sys.platform == "linux" else ("needs a browser",)))
 
 
 # What these measure depends on when they get the processor: on a machine that has more to do than cores, a
@@ -54,6 +60,33 @@ def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL on loopback; where none starts, the tests that need it fail."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; tests that need one are skipped where there is none.
+
+    Of the module, not the session: until Playwright is closed its event loop counts as running in this
+    thread, and `asyncio.run` in other modules' tests would fail.
+    """
+    if chromium.chromium_path() is None:
+        pytest.skip(chromium.SKIP_REASON)
+    with sync_playwright() as playwright:
+        launched = chromium.launch(playwright)
+        try:
+            yield launched
+        finally:
+            launched.close()
+
+
+@pytest.fixture
+def report(browser: Browser, tmp_path: Path) -> Iterator[Reports]:
+    """Opens reports in the browser; fails the test whose page warns, breaks or asks for anything else."""
+    reports = Reports(browser, tmp_path)
+    yield reports
+    problems = reports.close()
+    if problems:
+        pytest.fail("the page: " + "\n".join(problems), pytrace=False)
 
 
 def unexpected_skips(config: pytest.Config) -> list[str]:

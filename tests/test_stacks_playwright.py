@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ from playwright.sync_api import APIRequestContext, sync_playwright
 
 import greenprof
 from greenprof.profiles import State
+from tests import browser as chromium
 from tests.shapes import both_ways, following, outline, shape
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SLOW_S = 0.3
 
 
@@ -118,7 +117,7 @@ def test_a_request_through_the_driver(address: str, follow: bool) -> None:
     assert sum("fetch" in names for _, _, names in everything) == 1
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+@pytest.mark.skipif(chromium.chromium_path() is None, reason=chromium.SKIP_REASON)
 @both_ways
 def test_a_real_browser(address: str, follow: bool) -> None:
     """A page that takes its time, a callback from the browser, and a call inside of that."""
@@ -136,9 +135,7 @@ def test_a_real_browser(address: str, follow: bool) -> None:
         page.goto(f"{address}/slow")
 
     with following(follow), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = chromium.launch(playwright)
         page = browser.new_page()
         page.on("response", on_response)
         page.expose_function("shout", from_page)

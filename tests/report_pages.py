@@ -1,0 +1,98 @@
+"""HTML reports opened in a real Chromium, where anything that a page should not do is a problem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+)
+from playwright.sync_api import TimeoutError as TookTooLong
+
+from greenprof.exporters import find_exporter
+from greenprof.profiles import Profile
+
+DRAWN = "() => window.greenprofReport?.ready === true"
+DRAWN_LIMIT_MS = 20_000
+
+
+class Reports:
+    """Opens reports and gathers in `problems` what they do wrong, for the test's end to look at.
+
+    A problem is a console error or warning, an exception, a dialog, a window opened, or a request for
+    anything but the report's own file. A test that provokes one looks at `problems` itself, and clears it.
+    """
+
+    def __init__(self, browser: Browser, folder: Path) -> None:
+        self.problems: list[str] = []
+        self._browser = browser
+        self._folder = folder
+        self._contexts: list[BrowserContext] = []
+
+    def __call__(
+        self,
+        profile: Profile | str,
+        fragment: str = "",
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+    ) -> Page:
+        """Opens a profile's report, or a page given as text, and waits until it is drawn."""
+        html = profile if isinstance(profile, str) else rendered(profile)
+        path = self._folder / f"report-{len(self._contexts)}.html"
+        path.write_text(html, encoding="utf-8")
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+        )
+        self._contexts.append(context)
+        page = context.new_page()
+        self._watch(page, path.as_uri())
+        page.goto(path.as_uri() + (f"#{fragment}" if fragment else ""))
+        try:
+            page.wait_for_function(DRAWN, timeout=DRAWN_LIMIT_MS)
+        except TookTooLong as error:
+            raise AssertionError("\n".join(["not drawn in time", *self.problems])) from error
+        return page
+
+    def _watch(self, page: Page, address: str) -> None:
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                self.problems.append(f"console {message.type}: {message.text}")
+
+        def on_request(request: Request) -> None:
+            if request.url.partition("#")[0] != address:
+                self.problems.append(f"request: {request.method} {request.url[:200]}")
+
+        def on_dialog(dialog: Dialog) -> None:
+            self.problems.append(f"dialog: {dialog.type} {dialog.message!r}")
+            dialog.dismiss()
+
+        page.on("console", on_console)
+        page.on("request", on_request)
+        page.on("dialog", on_dialog)
+        page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        page.on("popup", lambda popup: self.problems.append(f"window opened: {popup.url}"))
+        page.on("crash", lambda _: self.problems.append("the page crashed"))
+
+    def close(self) -> list[str]:
+        """Closes every page; returns the problems that are left."""
+        for context in self._contexts:
+            for page in context.pages:
+                if "the page crashed" not in self.problems:
+                    # Whatever the last step caused is reported before this answers.
+                    page.evaluate("() => new Promise(done => setTimeout(done, 0))")
+            context.close()
+        self._contexts.clear()
+        return self.problems
+
+
+def rendered(profile: Profile) -> str:
+    html = find_exporter("html").render(profile)
+    assert isinstance(html, str)
+    return html
