@@ -22,6 +22,7 @@ SCRIPTS = (
     "profile.js",
     "viewtree.js",
     "boxes.js",
+    "chart.js",
     "figures.js",
     "colours.js",
     "flame.js",

@@ -1,0 +1,263 @@
+"use strict";
+
+// Boxes of the three charts, made as they are looked at: a profile may have more of them than a
+// page could hold.
+//
+// A box is a set of nodes of the view tree that lie at the same place of the chart. In a chart that
+// grows away from callers these are the function's own nodes (`DownBox`); in one that grows towards
+// callers it is pairs of a node whose time it is and the node above it that was reached (`UpBox`).
+
+class Box {
+  constructor(chart, parent, key, weight, nodes) {
+    this.chart = chart;
+    this.parent = parent;
+    this.key = key;
+    this.depth = parent === null ? 0 : parent.depth + 1;
+    /** Nanoseconds under the chart's clock. */
+    this.weight = weight;
+    /** Nanoseconds from the left edge of the chart. */
+    this.start = 0;
+    /** {nodes, leaves, begin, end}: the box's part of arrays that it shares with its siblings. */
+    this.nodes = nodes;
+    this.made = null;
+    this.known = null;
+  }
+
+  /** What the box stands for, see ReportProfile.describe. */
+  get info() {
+    return this.chart.tree.profile.describe(this.key);
+  }
+
+  /** Boxes in this one, the heaviest first and leftmost; made on first use. */
+  get children() {
+    if (this.made === null) {
+      this.made = this.makeChildren();
+      this.made.sort((one, other) => other.weight - one.weight || one.key - other.key);
+      let start = this.start;
+      for (const child of this.made) {
+        child.start = start;
+        start += child.weight;
+      }
+    }
+    return this.made;
+  }
+
+  /**
+   * All figures of the box, in nanoseconds whatever the clock:
+   * {cpu, await, blocked, idle, wall: {self, total}, seen, tasks, groups: the five heaviest names}.
+   */
+  figures() {
+    this.known ??= { ...this.times(), ...this.chart.tasksUnder(this) };
+    return this.known;
+  }
+
+  // Boxes for nodes, one for each key; `leaves` stand beside the nodes, or are null.
+  childBoxes(Made, nodes, leaves, weights) {
+    const { tree } = this.chart;
+    const groups = groupedByKey(tree, nodes, leaves);
+    const weighed = groups.leaves ?? groups.nodes;
+    const boxes = [];
+    let begin = 0;
+    for (const end of groups.ends) {
+      let weight = 0;
+      for (let index = begin; index < end; index++) {
+        weight += weights[weighed[index]];
+      }
+      if (weight > 0) {
+        const key = tree.key[groups.nodes[begin]];
+        const part = { nodes: groups.nodes, leaves: groups.leaves, begin, end };
+        boxes.push(new Made(this.chart, this, key, weight, part));
+      }
+      begin = end;
+    }
+    return boxes;
+  }
+}
+
+class DownBox extends Box {
+  makeChildren() {
+    const { first, next } = this.chart.tree.lists;
+    const found = [];
+    const { nodes, begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      for (let child = first[nodes[index]]; child >= 0; child = next[child]) {
+        found.push(child);
+      }
+    }
+    return this.childBoxes(DownBox, found, null, this.chart.weights);
+  }
+
+  times() {
+    const { tree } = this.chart;
+    const sums = new BoxSums(tree);
+    const { nodes, begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      sums.add(nodes[index], tree.total, false);
+      sums.addSelf(nodes[index]);
+    }
+    return sums.figures();
+  }
+
+  /** Marks the view nodes whose samples are the box's; those below them are, too. */
+  mark(marks) {
+    const { nodes, begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      marks[nodes[index]] = 1;
+    }
+    const { parent } = this.chart.tree;
+    for (let node = 1; node < marks.length; node++) {
+      marks[node] |= marks[parent[node]];
+    }
+    return marks;
+  }
+}
+
+class UpBox extends Box {
+  makeChildren() {
+    const { tree } = this.chart;
+    const { nodes, leaves, begin, end } = this.nodes;
+    const above = [];
+    const below = [];
+    for (let index = begin; index < end; index++) {
+      const caller = tree.parent[nodes[index]];
+      // The root stands for no caller; time that gets there is the box's own.
+      if (caller > 0) {
+        above.push(caller);
+        below.push(leaves[index]);
+      }
+    }
+    return this.childBoxes(UpBox, above, below, this.chart.upWeights);
+  }
+
+  times() {
+    const { chart } = this;
+    const { tree } = chart;
+    const sums = new BoxSums(tree);
+    const { nodes, leaves, begin, end } = this.nodes;
+    const own = chart.view === "bottom";
+    for (let index = begin; index < end; index++) {
+      const [node, leaf] = [nodes[index], leaves[index]];
+      // A function's waiting is its own, though it has a box.
+      const waits = tree.profile.isStateKey(tree.key[leaf]) && node === tree.parent[leaf];
+      sums.add(leaf, own ? tree.own : tree.total, own && (node === leaf || waits));
+      if (!own && node === leaf) {
+        sums.addSelf(node);
+      }
+    }
+    return sums.figures();
+  }
+
+  mark(marks) {
+    const { nodes, leaves, begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      marks[leaves[index]] = 1;
+    }
+    const { tree, view } = this.chart;
+    for (let node = 1; view !== "bottom" && node < marks.length; node++) {
+      marks[node] |= marks[tree.parent[node]];
+    }
+    return marks;
+  }
+}
+
+/** The box that a bottom-up chart starts from: all time, its children the innermost levels. */
+class BottomBox extends DownBox {
+  makeChildren() {
+    const { tree, clock } = this.chart;
+    const weights = tree.ownWeights(clock);
+    const { seen } = tree.own;
+    const found = [];
+    for (let node = 1; node < tree.size; node++) {
+      if (weights[node] > 0 || seen[node] > 0) {
+        found.push(node);
+      }
+    }
+    return this.childBoxes(UpBox, found, found, weights);
+  }
+}
+
+/** Sorts nodes by key: {nodes, leaves, ends: where each key's part of the arrays ends}. */
+function groupedByKey(tree, nodes, leaves) {
+  const count = nodes.length;
+  const { key } = tree;
+  // Counts by key, 0 between the calls; an array for all keys is a tenth of a Map's time.
+  tree.slots ??= new Int32Array(tree.profile.keyCount);
+  const { slots } = tree;
+  const keys = [];
+  for (let index = 0; index < count; index++) {
+    const its = key[nodes[index]];
+    if (slots[its]++ === 0) {
+      keys.push(its);
+    }
+  }
+  const ends = new Int32Array(keys.length);
+  let start = 0;
+  for (let index = 0; index < keys.length; index++) {
+    const size = slots[keys[index]];
+    slots[keys[index]] = start;
+    start += size;
+    ends[index] = start;
+  }
+  const sorted = new Int32Array(count);
+  const beside = leaves === null ? null : new Int32Array(count);
+  for (let index = 0; index < count; index++) {
+    const place = slots[key[nodes[index]]]++;
+    sorted[place] = nodes[index];
+    if (beside !== null) {
+      beside[place] = leaves[index];
+    }
+  }
+  for (const its of keys) {
+    slots[its] = 0;
+  }
+  return { nodes: sorted, leaves: beside, ends };
+}
+
+/** Adds up what a box shows in its figures. */
+class BoxSums {
+  constructor(tree) {
+    this.tree = tree;
+    this.self = Object.fromEntries(TIMES.map((name) => [name, 0]));
+    this.total = Object.fromEntries(TIMES.map((name) => [name, 0]));
+  }
+
+  add(node, times, alsoSelf) {
+    for (const name of TIMES) {
+      this.total[name] += times[name][node];
+      if (alsoSelf) {
+        this.self[name] += times[name][node];
+      }
+    }
+  }
+
+  /** Adds a node's own time, that of its boxes of waiting included. */
+  addSelf(node) {
+    const { own, key, profile, lists } = this.tree;
+    for (const name of TIMES) {
+      this.self[name] += own[name][node];
+    }
+    for (let child = lists.first[node]; child >= 0; child = lists.next[child]) {
+      if (profile.isStateKey(key[child])) {
+        for (const name of TIMES) {
+          this.self[name] += own[name][child];
+        }
+      }
+    }
+  }
+
+  figures() {
+    const { self, total } = this;
+    const pair = (...names) => ({
+      self: names.reduce((sum, name) => sum + self[name], 0),
+      total: names.reduce((sum, name) => sum + total[name], 0),
+    });
+    return {
+      cpu: pair("cpu"),
+      await: pair("awaiting", "ready"),
+      blocked: pair("blocked"),
+      idle: pair("idle"),
+      wall: pair(...CLOCK_TIMES.wall),
+      seen: total.seen,
+    };
+  }
+}

@@ -1,0 +1,179 @@
+"use strict";
+
+// A chart: the boxes of one view of the tree, how to get to them, and what is found in them.
+
+class Chart {
+  /**
+   * @param tree a ViewTree
+   * @param clock "wall" | "cpu" | "await"
+   * @param view "top" | "bottom" | "sandwich"
+   * @param fn the function in the middle of a sandwich
+   */
+  constructor(tree, clock, view, fn = -1) {
+    Object.assign(this, { tree, clock, view, fn });
+    this.weights = tree.weights(clock);
+    /** Weight of everything, nanoseconds. */
+    this.whole = this.weights[0];
+    this.up = null;
+    this.upWeights = view === "bottom" ? tree.ownWeights(clock) : this.weights;
+    if (view === "sandwich") {
+      this.#sandwich();
+    } else {
+      const root = { nodes: [0], leaves: null, begin: 0, end: 1 };
+      const Made = view === "bottom" ? BottomBox : DownBox;
+      this.down = new Made(this, null, tree.profile.rootKey, this.whole, root);
+    }
+  }
+
+  /** The box that a path of keys leads to, null if there is none. */
+  boxAt(path) {
+    let [box, keys] = [this.down, path];
+    if (this.view === "sandwich" && path.length > 0) {
+      box = path[0] === 1 ? this.up : this.down;
+      keys = path.slice(1);
+    }
+    for (const key of keys) {
+      box = box.children.find((child) => child.key === key);
+      if (box === undefined) {
+        return null;
+      }
+    }
+    return box;
+  }
+
+  /** The keys from below the root to a box; of a sandwich, 0 (down) or 1 (up) before them. */
+  pathOf(box) {
+    const path = [];
+    let at = box;
+    for (; at.parent !== null; at = at.parent) {
+      path.push(at.key);
+    }
+    if (this.view === "sandwich") {
+      path.push(at === this.up ? 1 : 0);
+    }
+    return path.reverse();
+  }
+
+  /** The widest box of a function in the top-down chart, null if it has none. */
+  heaviest(fn) {
+    const { tree, weights } = this;
+    let found = -1;
+    for (let node = 1; node < tree.size; node++) {
+      if (tree.functionOf[node] === fn && weights[node] > (found < 0 ? 0 : weights[found])) {
+        found = node;
+      }
+    }
+    if (found < 0) {
+      return null;
+    }
+    const path = [];
+    for (let node = found; node > 0; node = tree.parent[node]) {
+      path.push(tree.key[node]);
+    }
+    const top = this.view === "top" ? this : new Chart(tree, this.clock, "top");
+    return top.boxAt(path.reverse());
+  }
+
+  /** A mask over the samples that have time in a box: what the tables show of it. */
+  samplesUnder(box) {
+    const { tree } = this;
+    const { samples, sampleCount, isStateKey } = tree.profile;
+    const marks = box.mark(new Uint8Array(tree.size));
+    const mask = new Uint8Array(sampleCount);
+    for (let sample = 0; sample < sampleCount; sample++) {
+      const node = tree.sampleNode[sample];
+      if (node < 0) {
+        continue;
+      }
+      mask[sample] = marks[node];
+      if (marks[node] === 0 && samples.cpu[sample] > 0) {
+        // A sample that waited may have used the CPU as well: that part is the frame's own.
+        const waits = isStateKey.call(tree.profile, tree.key[node]);
+        mask[sample] = waits ? marks[tree.parent[node]] : 0;
+      }
+    }
+    return mask;
+  }
+
+  /** The distinct tasks of a box: {tasks, groups: the five heaviest names}. */
+  tasksUnder(box) {
+    const { samples, groups } = this.tree.profile;
+    const mask = this.samplesUnder(box);
+    const weights = new Float64Array(groups.name.length).fill(-1);
+    const times = CLOCK_TIMES[this.clock].map((name) => samples[name]);
+    for (let sample = 0; sample < mask.length; sample++) {
+      if (mask[sample] === 1) {
+        const group = samples.group[sample];
+        weights[group] = Math.max(weights[group], 0);
+        for (const time of times) {
+          weights[group] += time[sample];
+        }
+      }
+    }
+    const found = [...weights.keys()].filter((group) => weights[group] >= 0);
+    found.sort((one, other) => weights[other] - weights[one]);
+    return {
+      tasks: found.reduce((sum, group) => sum + groups.tasks[group], 0),
+      groups: found.slice(0, 5).map((group) => groups.name[group]),
+    };
+  }
+
+  /**
+   * Looks for a text in names, qualified names and places, whatever its case:
+   * {functions: Uint8Array mask, count: of those that occur in the chart's tree,
+   * weightNs: time in them, where one calls another counted once}.
+   */
+  search(text) {
+    const { tree, weights } = this;
+    const functions = tree.profile.functionsWith(text);
+    const seen = new Uint8Array(functions.length);
+    const inside = new Uint8Array(tree.size);
+    let [count, weightNs] = [0, 0];
+    for (let node = 1; node < tree.size && text !== ""; node++) {
+      const fn = tree.functionOf[node];
+      inside[node] = inside[tree.parent[node]];
+      if (fn >= 0 && functions[fn] === 1) {
+        count += 1 - seen[fn];
+        seen[fn] = 1;
+        if (inside[node] === 0) {
+          inside[node] = 1;
+          weightNs += weights[node];
+        }
+      }
+    }
+    return { functions, count, weightNs };
+  }
+
+  #sandwich() {
+    const { tree, fn } = this;
+    const nodes = this.#outermost();
+    let [weight, heaviest] = [0, -1];
+    for (const node of nodes) {
+      weight += this.weights[node];
+      heaviest = heaviest < 0 || this.weights[node] > this.weights[heaviest] ? node : heaviest;
+    }
+    const known = fn >= 0 && fn < tree.profile.functionCount;
+    const hidden = known ? tree.profile.functionKey(fn, FRAME_PYTHON, 0) : tree.profile.rootKey;
+    // The function may occur as sync and as awaited code: the box shows what it mostly is.
+    const key = heaviest < 0 ? hidden : tree.key[heaviest];
+    const part = { nodes, leaves: nodes, begin: 0, end: nodes.length };
+    this.down = new DownBox(this, null, key, weight, part);
+    this.up = new UpBox(this, null, key, weight, part);
+  }
+
+  // The nodes of the chart's function that are not below another one: each time counts once.
+  #outermost() {
+    const { tree, fn } = this;
+    const { functionOf, parent } = tree;
+    const found = [];
+    const inside = new Uint8Array(tree.size);
+    for (let node = 1; fn >= 0 && node < tree.size; node++) {
+      inside[node] = inside[parent[node]];
+      if (functionOf[node] === fn && inside[node] === 0) {
+        inside[node] = 1;
+        found.push(node);
+      }
+    }
+    return found;
+  }
+}

@@ -1,0 +1,281 @@
+"use strict";
+
+// The profile's tree of stacks as the page's switches want it: bridges folded or not, one's own
+// code only or not, whole or by task or thread. All of it is made anew at each switch, within a few
+// frames of animation, hence arrays of numbers and no objects.
+
+const TIMES = ["cpu", "awaiting", "ready", "blocked", "idle", "seen"];
+const CLOCK_TIMES = {
+  wall: ["cpu", "awaiting", "ready", "blocked", "idle"],
+  cpu: ["cpu"],
+  await: ["awaiting", "ready"],
+};
+
+/** A growing tree in which a node is found by its parent and its key. */
+class NodeTable {
+  constructor(capacity, rootKey) {
+    let size = 1024;
+    while (size < capacity) {
+      size *= 2;
+    }
+    this.count = 1;
+    this.parent = new Int32Array(size);
+    this.key = new Int32Array(size);
+    this.parent[0] = -1;
+    this.key[0] = rootKey;
+    // Open addressing; 0 is an empty place, as the root is nobody's child.
+    this.places = new Int32Array(2 * size);
+  }
+
+  child(parent, key) {
+    const mask = this.places.length - 1;
+    let place = NodeTable.#hash(parent, key) & mask;
+    for (let node = this.places[place]; node !== 0; node = this.places[place]) {
+      if (this.parent[node] === parent && this.key[node] === key) {
+        return node;
+      }
+      place = (place + 1) & mask;
+    }
+    if (this.count === this.parent.length) {
+      this.#grow();
+      return this.child(parent, key);
+    }
+    const node = this.count++;
+    this.places[place] = node;
+    this.parent[node] = parent;
+    this.key[node] = key;
+    return node;
+  }
+
+  static #hash(parent, key) {
+    const mixed = Math.imul(parent, 0x9e3779b1) ^ Math.imul(key, 0x85ebca6b);
+    return mixed ^ (mixed >>> 15);
+  }
+
+  #grow() {
+    const size = 2 * this.parent.length;
+    const grown = (old) => {
+      const array = new Int32Array(size);
+      array.set(old);
+      return array;
+    };
+    this.parent = grown(this.parent);
+    this.key = grown(this.key);
+    this.places = new Int32Array(2 * size);
+    const mask = this.places.length - 1;
+    for (let node = 1; node < this.count; node++) {
+      let place = NodeTable.#hash(this.parent[node], this.key[node]) & mask;
+      while (this.places[place] !== 0) {
+        place = (place + 1) & mask;
+      }
+      this.places[place] = node;
+    }
+  }
+}
+
+class ViewTree {
+  /** @param options {group: "all"|"task"|"thread", bridges, mine, idle: bool} */
+  constructor(profile, options) {
+    this.profile = profile;
+    this.options = options;
+    const table = new NodeTable(profile.nodeCount + profile.sampleCount, profile.rootKey);
+    const frameNodes = this.#placed(table);
+    this.sampleNode = new Int32Array(profile.sampleCount).fill(-1);
+    const left = this.#stateBoxes(table, frameNodes);
+    this.size = table.count;
+    this.parent = table.parent.subarray(0, this.size);
+    this.key = table.key.subarray(0, this.size);
+    this.own = {};
+    this.total = {};
+    for (const name of TIMES) {
+      this.own[name] = new Float64Array(this.size);
+    }
+    this.#addOwn(frameNodes, left);
+    for (const name of TIMES) {
+      this.total[name] = ViewTree.#withChildren(this.own[name], this.parent);
+    }
+    this.cache = new Map();
+  }
+
+  /** Total time of each node under a clock, nanoseconds. */
+  weights(clock) {
+    return this.#cached(`total ${clock}`, () => this.#sum(this.total, clock));
+  }
+
+  /** Time of each node itself under a clock, nanoseconds. */
+  ownWeights(clock) {
+    return this.#cached(`own ${clock}`, () => this.#sum(this.own, clock));
+  }
+
+  /** Children of the nodes: {first, next}, -1 ends a list. */
+  get lists() {
+    return this.#cached("lists", () => childLists(this.parent, this.size));
+  }
+
+  /** The function of each node, -1 for what is none. */
+  get functionOf() {
+    return this.#cached("functions", () => {
+      const { functionKeys } = this.profile;
+      // A division by a constant in a loop of its own: charts and the search come back to it often.
+      return this.key.map((key) => (key < functionKeys ? (key / KEYS_PER_FUNCTION) | 0 : -1));
+    });
+  }
+
+  #cached(name, made) {
+    if (!this.cache.has(name)) {
+      this.cache.set(name, made());
+    }
+    return this.cache.get(name);
+  }
+
+  #sum(times, clock) {
+    const [first, ...others] = CLOCK_TIMES[clock];
+    if (others.length === 0) {
+      return times[first];
+    }
+    const sum = times[first].slice();
+    for (const name of others) {
+      const added = times[name];
+      for (let node = 0; node < sum.length; node++) {
+        sum[node] += added[node];
+      }
+    }
+    return sum;
+  }
+
+  // Finds or makes, for each sample, the node of its innermost visible frame.
+  #placed(table) {
+    const { nodeParent, nodeCount, sampleCount, samples } = this.profile;
+    const keys = this.#visibleKeys();
+    const { order, rootOf } = this.#roots(table);
+    const frameNodes = new Int32Array(sampleCount);
+    // What a stack node became, and below which root: another task has nodes of its own.
+    const viewNode = new Int32Array(nodeCount);
+    const below = new Int32Array(nodeCount).fill(-1);
+    const todo = new Int32Array(nodeCount);
+    for (let index = 0; index < sampleCount; index++) {
+      const sample = order === null ? index : order[index];
+      const root = rootOf(sample);
+      let node = samples.node[sample];
+      let depth = 0;
+      for (; node >= 0 && below[node] !== root; node = nodeParent[node]) {
+        todo[depth++] = node;
+      }
+      let view = node >= 0 ? viewNode[node] : root;
+      while (depth > 0) {
+        node = todo[--depth];
+        if (keys[node] >= 0) {
+          view = table.child(view, keys[node]);
+        }
+        viewNode[node] = view;
+        below[node] = root;
+      }
+      frameNodes[sample] = view;
+    }
+    return frameNodes;
+  }
+
+  // The key of each stack node, -1 for one that is hidden. A greenlet boundary above or among
+  // hidden frames marks the next visible one.
+  #visibleKeys() {
+    const { profile } = this;
+    const { nodeParent, nodeFrame, nodeCount, frameCrosses, frameKind } = profile;
+    const frameKeys = this.#frameKeys();
+    const keys = new Int32Array(nodeCount);
+    const marks = new Uint8Array(nodeCount);
+    for (let node = 0; node < nodeCount; node++) {
+      const frame = nodeFrame[node];
+      const above = nodeParent[node];
+      const mark = frameCrosses[frame] | (above >= 0 ? marks[above] : 0);
+      if (frameKeys[frame] >= 0) {
+        keys[node] = frameKeys[frame] + mark;
+      } else {
+        keys[node] = -1;
+        marks[node] = mark | (frameKind[frame] === FRAME_BOUNDARY ? 1 : 0);
+      }
+    }
+    return keys;
+  }
+
+  #frameKeys() {
+    const { profile, options } = this;
+    const keys = new Int32Array(profile.frameFunction.length);
+    for (let frame = 0; frame < keys.length; frame++) {
+      const fn = profile.frameFunction[frame];
+      const kind = profile.frameKind[frame];
+      const bridge = kind === FRAME_BOUNDARY;
+      const hidden = options.mine ? bridge || !profile.isApp(fn) : bridge && !options.bridges;
+      keys[frame] = hidden ? -1 : profile.functionKey(fn, kind, 0);
+    }
+    return keys;
+  }
+
+  // What the samples' stacks hang under, and the order to take them in: one root after the other.
+  #roots(table) {
+    const { profile, options } = this;
+    if (options.group === "all") {
+      return { order: null, rootOf: () => 0 };
+    }
+    const byTask = options.group === "task";
+    const index = byTask ? profile.samples.group : profile.samples.thread;
+    const names = byTask ? profile.groups.name : profile.threads;
+    const starts = new Int32Array(names.length + 1);
+    for (const group of index) {
+      starts[group + 1]++;
+    }
+    for (let group = 0; group < names.length; group++) {
+      starts[group + 1] += starts[group];
+    }
+    const order = new Int32Array(index.length);
+    for (let sample = 0; sample < index.length; sample++) {
+      order[starts[index[sample]]++] = sample;
+    }
+    const key = (group) => (byTask ? profile.groupKey(group) : profile.threadKey(group));
+    return { order, rootOf: (sample) => table.child(0, key(index[sample])) };
+  }
+
+  // Makes the boxes of waiting time. Tells of each sample whether it is left out: idle, and not
+  // wanted.
+  #stateBoxes(table, frameNodes) {
+    const { samples, sampleCount, functionKeys } = this.profile;
+    const left = new Uint8Array(sampleCount);
+    const waits = [null, samples.awaiting, samples.ready, samples.blocked, samples.idle];
+    for (let sample = 0; sample < sampleCount; sample++) {
+      const state = samples.state[sample];
+      if (state === STATE_IDLE && !this.options.idle) {
+        left[sample] = 1;
+        // It may have used the CPU all the same.
+        this.sampleNode[sample] = samples.cpu[sample] > 0 ? frameNodes[sample] : -1;
+      } else if (state > 0 && waits[state][sample] > 0) {
+        this.sampleNode[sample] = table.child(frameNodes[sample], functionKeys + state);
+      } else {
+        this.sampleNode[sample] = frameNodes[sample];
+      }
+    }
+    return left;
+  }
+
+  #addOwn(frameNodes, left) {
+    const { samples, sampleCount } = this.profile;
+    const { own, sampleNode } = this;
+    for (let sample = 0; sample < sampleCount; sample++) {
+      own.cpu[frameNodes[sample]] += samples.cpu[sample];
+      if (left[sample] === 0) {
+        const node = sampleNode[sample];
+        own.awaiting[node] += samples.awaiting[sample];
+        own.ready[node] += samples.ready[sample];
+        own.blocked[node] += samples.blocked[sample];
+        own.idle[node] += samples.idle[sample];
+        own.seen[node] += samples.count[sample];
+      }
+    }
+  }
+
+  static #withChildren(own, parent) {
+    const total = own.slice();
+    for (let node = total.length - 1; node > 0; node--) {
+      total[parent[node]] += total[node];
+    }
+    return total;
+  }
+}
