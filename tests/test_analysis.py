@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 
 from greenprof.analysis import (
+    CLOCKS,
     AwaitSite,
     FunctionRow,
     GroupRow,
     await_sites,
     function_table,
     group_table,
+    sample_sites,
     totals,
     weighted_stacks,
 )
@@ -89,6 +93,9 @@ def test_the_table_of_task_groups() -> None:
     assert [row.name for row in rows[1:]] == ["GET /report", "ThreadPoolExecutor-0_0", "MainThread"]
     by_cpu = group_table(orders_profile(), clock="cpu")
     assert [row.name for row in by_cpu[:2]] == ["GET /report", "GET /orders/{}"]
+    by_await = group_table(orders_profile(), clock="await")
+    assert [row.weight_ns("await") for row in by_await] == [1550 * MS, 0, 0, 0]
+    assert by_await[0].name == "GET /orders/{}"
 
 
 def test_functions_have_self_and_total_cpu_and_await_apart() -> None:
@@ -106,6 +113,11 @@ def test_functions_have_self_and_total_cpu_and_await_apart() -> None:
     assert [row.total_cpu_ns for row in by_cpu[:3]] == [850 * MS, 800 * MS, 800 * MS]
     # Of equal totals, the one that does it itself is first.
     assert by_cpu[1].name == "total"
+    by_await = function_table(orders_profile(), clock="await")
+    assert [(row.name, row.total_ns("await"), row.self_ns("await")) for row in by_await[:2]] == [
+        ("get_order", 1550 * MS, 0),
+        ("Connection.fetch", 1500 * MS, 1500 * MS),
+    ]
 
 
 def test_cpu_time_used_while_blocked_counts_once() -> None:
@@ -113,6 +125,7 @@ def test_cpu_time_used_while_blocked_counts_once() -> None:
     assert (row.self_cpu_ns, row.self_blocked_ns) == (40 * MS, 60 * MS)
     assert row.self_ns("wall") == 100 * MS
     assert row.self_ns("cpu") == 40 * MS
+    assert row.self_ns("await") == 0
 
 
 def test_recursion_counts_once_in_the_total() -> None:
@@ -162,6 +175,34 @@ def test_weights_count_everything_once(profile: Profile) -> None:
     by_cpu = list(weighted_stacks(profile, clock="cpu"))
     assert sum(stack.weight_ns for stack in by_cpu) == cpu
     assert {stack.label for stack in by_cpu} <= {""}
+
+
+@given(profiles())
+def test_the_clocks_add_up(profile: Profile) -> None:
+    """Wall time is CPU time, time suspended, and time blocked or idle: nothing twice, nothing lost."""
+    wall, cpu, await_ = (list(weighted_stacks(profile, clock=clock)) for clock in CLOCKS)
+    neither = [stack for stack in wall if stack.label in {"[blocked]", "[idle]"}]
+    assert Counter(wall) == Counter([*cpu, *await_, *neither])
+    assert {stack.label for stack in await_} <= {"[await]", "[ready]"}
+    for row in function_table(profile):
+        blocked = (row.self_blocked_ns, row.total_blocked_ns)
+        assert row.self_ns("wall") == row.self_ns("cpu") + row.self_ns("await") + blocked[0]
+        assert row.total_ns("wall") == row.total_ns("cpu") + row.total_ns("await") + blocked[1]
+
+
+@given(profiles())
+def test_each_sample_s_site_adds_up_to_the_site(profile: Profile) -> None:
+    sites, of_sample = sample_sites(profile)
+    assert len(of_sample) == len(profile.samples)
+    seen = [[0, 0, 0] for _ in sites]
+    for sample, site in zip(profile.samples, of_sample, strict=True):
+        waits = sample.state in {State.AWAITING, State.READY}
+        assert (site >= 0) is waits
+        if waits:
+            seen[site][0] += sample.count
+            seen[site][1 if sample.state is State.AWAITING else 2] += sample.wall_ns
+    assert seen == [[site.seen, site.awaiting_ns, site.ready_ns] for site in sites]
+    assert sites == await_sites(profile)
 
 
 def test_an_unknown_clock_is_an_error() -> None:

@@ -85,11 +85,14 @@ def test_a_run_without_output_says_what_to_type_next(folder: Path) -> None:
     assert finished.stderr.startswith("and its complaint\n\napp.py, ")
     saved = saved_profile(folder)
     assert re.fullmatch(r"app-\d{8}-\d{6}-\d+\.gprof", saved.name)
-    said, command = finished.stderr.splitlines()[-2:]
-    assert said == f"greenprof: saved {saved.name}; its whole stacks:"
-    typed = shlex.split(command)
-    assert typed[:3] == ["python", "-m", "greenprof"]
-    tree = run_greenprof(*typed[3:], cwd=folder)
+    said, *commands = finished.stderr.splitlines()[-3:]
+    assert said == f"greenprof: saved {saved.name}; in the browser, or its whole stacks here:"
+    view, show = map(shlex.split, commands)
+    assert view[:3] == show[:3] == ["python", "-m", "greenprof"]
+    assert view[3:] == ["view", saved.name]
+    report = run_greenprof(*view[3:], "--no-browser", cwd=folder, env={"TMPDIR": str(folder)})
+    assert "burn" in Path(report.stdout.rstrip("\n")).read_text(encoding="utf-8")
+    tree = run_greenprof(*show[3:], cwd=folder)
     assert "burn" in tree.stdout
     assert len(finished.stderr.splitlines()) <= 50
 
@@ -330,13 +333,15 @@ def test_any_encoding_will_do(recorded: Path, encoding: str) -> None:
     assert "burn" in finished.stdout
 
 
-@pytest.mark.parametrize("words", ["--help", "-h", "run --help", "show -h", "export --help"])
+@pytest.mark.parametrize(
+    "words", ["--help", "-h", "run --help", "view -h", "show -h", "export --help"]
+)
 def test_help_has_examples(words: str) -> None:
     finished = run_greenprof(*words.split())
     assert "Examples:" in finished.stdout
     assert finished.stderr == ""
     for example in re.findall(r"^  +(greenprof .*?)(?:  .*)?$", finished.stdout, re.MULTILINE):
-        assert example.split()[1] in {"run", "show", "export"}
+        assert example.split()[1] in {"run", "view", "show", "export"}
 
 
 def test_version() -> None:

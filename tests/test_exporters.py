@@ -56,6 +56,9 @@ class TestRegistry:
             ("run.gprof", "gprof"),
             ("text", "text"),
             ("gprof", "gprof"),
+            ("report.html", "html"),
+            ("REPORT.HTM", "html"),
+            ("html", "html"),
         ],
     )
     def test_found_by_name_and_by_suffix(self, wanted: str, name: str) -> None:
@@ -137,6 +140,12 @@ class TestCollapsed:
             f"{digest} 40000",
             f"{query} 50000",
             f"{burn} 800000",
+        ]
+        assert rendered("collapsed", orders_profile(), "await").splitlines() == [
+            f"{query};[await] 1000000",
+            f"{query};[ready] 200000",
+            f"{lazy};[await] 300000",
+            f"{sleep};[await] 50000",
         ]
 
     def test_names_cannot_break_a_line(self) -> None:
@@ -221,6 +230,13 @@ class TestSpeedscope:
             50 * MS,
             40 * MS,
         ]
+
+    def test_by_time_suspended(self) -> None:
+        document = self.document(orders_profile(), "await")
+        (profile,) = document["profiles"]
+        assert profile["endValue"] == 1550 * MS
+        leaves = {stack[-1] for _, stack, _ in self.stacks(document)}
+        assert leaves == {"[await]", "[ready]"}
 
     def test_a_function_is_one_frame_whatever_its_lines(self) -> None:
         builder = ProfileBuilder()

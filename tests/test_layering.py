@@ -30,13 +30,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"frames"}),
     frozenset({"exporters"}),
     frozenset({"analysis"}),
+    frozenset({"sites"}),
     frozenset({"profiles"}),
     frozenset({"profile_file"}),
     frozenset({"model", "output"}),
     frozenset({"printable", "errors", "interrupted", "_native", "_version"}),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
-SHOWING = frozenset({"exporters", "analysis"})
+SHOWING = frozenset({"exporters", "analysis", "sites"})
 DATA = frozenset({"profiles", "profile_file", "model", "output", "printable", "errors", "_version"})
 NOT_FOR_SHOWING = ("greenlet", "asyncio", "gevent", "sqlalchemy", "yappi", "opentelemetry.sdk")
 

@@ -59,7 +59,8 @@ class Delivery:
             _say_summary(profile, self.clock)
         if saved:
             name = Path(path).name
-            say(f"\ngreenprof: saved {printable(name)}; its whole stacks:")
+            say(f"\ngreenprof: saved {printable(name)}; in the browser, or its whole stacks here:")
+            say(f"  {self.called} view {shlex.quote(name)}")
             say(f"  {self.called} show --tree {shlex.quote(name)}")
 
 

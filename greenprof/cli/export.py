@@ -17,6 +17,7 @@ __all__ = ["command"]
 
 EPILOG = """\b
 Examples:
+  greenprof export app.gprof -o report.html            open it in a browser
   greenprof export app.gprof -o app.speedscope.json    open it at https://www.speedscope.app
   greenprof export app.gprof -o app.collapsed --clock cpu
   greenprof export app.gprof -o - --format text | less

@@ -14,13 +14,15 @@ from greenprof.errors import GreenprofError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "show", "export")
+COMMANDS = ("run", "view", "show", "export")
 
 EPILOG = """\b
 Examples:
   greenprof run app.py                     profile a script
   greenprof run -m package.module          ... a module
   greenprof run -- uvicorn app:app         ... an installed command
+  greenprof run -o report.html app.py      ... and write a report for the browser
+  greenprof view app-20260131-120000.gprof
   greenprof show app-20260131-120000.gprof
   greenprof export app.gprof -o app.speedscope.json
 """

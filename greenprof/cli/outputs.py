@@ -18,7 +18,7 @@ from greenprof.printable import printable
 if TYPE_CHECKING:
     from greenprof.exporters import Exporter
 
-__all__ = ["STDOUT", "Output", "automatic_path", "plan_outputs"]
+__all__ = ["STDOUT", "Output", "automatic_path", "plan_outputs", "safe_name"]
 
 STDOUT = "-"
 
@@ -70,10 +70,16 @@ def plan_outputs(paths: Sequence[str], format_name: str | None, *, force: bool) 
     return outputs
 
 
+def safe_name(label: str) -> str:
+    """A part of a file's name made of `label`: no separators or spaces, and of bounded length."""
+    safe = re.sub(r"[^\w.+-]+", "_", label).strip("-._")
+    # File systems count bytes.
+    return safe.encode()[:80].decode(errors="ignore") or "program"
+
+
 def automatic_path(label: str, suffix: str, folder: Path) -> Path:
     """A name for a profile nobody named, `app-20260131-120000-4711.gprof`, that is not taken yet."""
-    safe = re.sub(r"[^\w.+-]+", "_", label).strip("-._")[:80] or "program"
-    stem = f"{safe}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    stem = f"{safe_name(label)}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     path, number = folder / f"{stem}{suffix}", 1
     while os.path.lexists(path):
         number += 1

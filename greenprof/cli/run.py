@@ -33,6 +33,7 @@ Examples:
   greenprof run -m package.module
   greenprof run -c "import app; app.main()"
   greenprof run -- uvicorn app:app         an installed command, by its name
+  greenprof run -o report.html app.py      a report to open in a browser
   greenprof run -o out.speedscope.json -o out.gprof app.py
   greenprof run -o - --format collapsed app.py | flamegraph.pl > out.svg
 

@@ -32,7 +32,7 @@ _PLAIN_HEIGHT = 40
 # On a small screen something scrolls away; a table of one row would say less.
 _MIN_ROWS = 11
 # The command line has a few lines of its own to say below: what was saved, and what comes next.
-_RESERVED_LINES = 3
+_RESERVED_LINES = 4
 _MOST_WARNINGS = 4
 # Of the rows that fit, so many parts go to tasks, functions and await sites.
 _SHARES = (4, 7, 4)
