@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import (
@@ -80,13 +81,22 @@ class Reports:
         page.on("popup", lambda popup: self.problems.append(f"window opened: {popup.url}"))
         page.on("crash", lambda _: self.problems.append("the page crashed"))
 
-    def close(self) -> list[str]:
-        """Closes every page; returns the problems that are left."""
+    def expected(self) -> None:
+        """Says that what was wrong so far was meant to be."""
+        self._settle()
+        self.problems.clear()
+
+    def _settle(self) -> None:
+        """Waits until whatever the last step caused has been reported."""
         for context in self._contexts:
             for page in context.pages:
                 if "the page crashed" not in self.problems:
-                    # Whatever the last step caused is reported before this answers.
                     page.evaluate("() => new Promise(done => setTimeout(done, 0))")
+
+    def close(self) -> list[str]:
+        """Closes every page; returns the problems that are left."""
+        self._settle()
+        for context in self._contexts:
             context.close()
         self._contexts.clear()
         return self.problems
@@ -96,3 +106,56 @@ def rendered(profile: Profile) -> str:
     html = find_exporter("html").render(profile)
     assert isinstance(html, str)
     return html
+
+
+def every_tab(page: Page) -> Iterator[str]:
+    """Opens one tab of the tables after the other, by name."""
+    for tab in page.locator("[data-tab]").all():
+        tab.click()
+        yield tab.get_attribute("data-tab") or ""
+
+
+def every_switch(page: Page) -> Iterator[None]:
+    """Presses every button of the toolbar, the default ones at last."""
+    names = ("data-view", "data-clock", "data-group", "data-switch", "data-theme-switch")
+    for name in names:
+        buttons = page.locator(f"[{name}]").all()
+        for button in [*buttons[1:], buttons[0]]:
+            button.click()
+            yield
+
+
+def hover(page: Page) -> None:
+    """Moves the pointer over the boxes of the graph's first rows, until the tooltip shows one."""
+    area = page.locator("#graph").bounding_box()
+    assert area is not None
+    for row in range(12):
+        page.mouse.move(area["x"] + 12, area["y"] + 10 + 19 * row)
+        page.mouse.move(area["x"] + 14, area["y"] + 11 + 19 * row)
+
+
+# Text of the profile that says such a thing is no fault: tests do not name anything so.
+NO_NUMBER = ("NaN", "undefined", "Infinity", "[object")
+OVERFLOW = """() => {
+  const wide = [];
+  const page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth) {
+    wide.push(`the page: ${page.scrollWidth} px in ${page.clientWidth} px`);
+  }
+  for (const id of ["tooltip", "help", "header", "warnings", "toolbar", "details", "tables", "graph"]) {
+    const element = document.getElementById(id);
+    const { left, right, width } = element.getBoundingClientRect();
+    if (width > 0 && (left < -1 || right > window.innerWidth + 1)) {
+      wide.push(`#${id}: from ${left} to ${right} px in ${window.innerWidth} px`);
+    }
+  }
+  return wide;
+}"""
+
+
+def assert_sound(page: Page) -> None:
+    """Nothing was injected, nothing is wider than the window, no number is none."""
+    assert page.evaluate("() => window.hacked") is None
+    assert page.evaluate(OVERFLOW) == []
+    text = page.evaluate("() => document.body.innerText + document.title")
+    assert [word for word in NO_NUMBER if word in text] == []
