@@ -25,10 +25,15 @@ SCRIPTS = (
     "chart.js",
     "figures.js",
     "colours.js",
+    "flamelayout.js",
+    "flamepaint.js",
+    "flameelements.js",
     "flame.js",
     "flameinput.js",
     "state.js",
     "table.js",
+    "tables.js",
+    "help.js",
     "controls.js",
     "details.js",
     "main.js",
@@ -61,11 +66,7 @@ def _json(payload: dict[str, Any]) -> str:
 def _fixed_parts() -> tuple[str, dict[str, str]]:
     """Return the template, and what is the same in each page by its placeholder."""
     style = f"\n{_asset('style.css')}"
-    scripts = [
-        f"\n{_asset(name)}//# sourceURL=greenprof/{name}\n"
-        for name in SCRIPTS
-        if (files(__package__) / "assets" / name).is_file()
-    ]
+    scripts = [f"\n{_asset(name)}//# sourceURL=greenprof/{name}\n" for name in SCRIPTS]
     policy = "; ".join(
         [
             "default-src 'none'",
