@@ -57,9 +57,10 @@ class Chart {
   /** The widest box of a function in the top-down chart, null if it has none. */
   heaviest(fn) {
     const { tree, weights } = this;
+    const { functionOf, size } = tree;
     let found = -1;
-    for (let node = 1; node < tree.size; node++) {
-      if (tree.functionOf[node] === fn && weights[node] > (found < 0 ? 0 : weights[found])) {
+    for (let node = 1; node < size; node++) {
+      if (functionOf[node] === fn && weights[node] > (found < 0 ? 0 : weights[found])) {
         found = node;
       }
     }
@@ -125,13 +126,15 @@ class Chart {
    */
   search(text) {
     const { tree, weights } = this;
+    const { functionOf, parent } = tree;
     const functions = tree.profile.functionsWith(text);
     const seen = new Uint8Array(functions.length);
-    const inside = new Uint8Array(tree.size);
+    const size = text === "" ? 0 : tree.size;
+    const inside = new Uint8Array(size);
     let [count, weightNs] = [0, 0];
-    for (let node = 1; node < tree.size && text !== ""; node++) {
-      const fn = tree.functionOf[node];
-      inside[node] = inside[tree.parent[node]];
+    for (let node = 1; node < size; node++) {
+      const fn = functionOf[node];
+      inside[node] = inside[parent[node]];
       if (fn >= 0 && functions[fn] === 1) {
         count += 1 - seen[fn];
         seen[fn] = 1;

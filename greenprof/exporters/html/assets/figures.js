@@ -76,78 +76,101 @@ function outermostNodes(profile) {
   return profile.outermost;
 }
 
-/** Adds a stack node's figures to a row of functions or of lines. */
-function addNode(row, figures, node, outermost) {
-  const { own, total } = figures;
-  row.seenSelf += own.seen[node];
-  row.cpuSelf += own.cpu[node];
-  row.awaitSelf += own.await[node];
-  row.blockedSelf += own.blocked[node];
-  if (outermost) {
-    row.seenTotal += total.seen[node];
-    row.cpuTotal += total.cpu[node];
-    row.awaitTotal += total.await[node];
-    row.blockedTotal += total.blocked[node];
+const ROW_TIMES = [
+  "cpuSelf",
+  "awaitSelf",
+  "blockedSelf",
+  "seenSelf",
+  "cpuTotal",
+  "awaitTotal",
+  "blockedTotal",
+  "seenTotal",
+];
+
+/** Sums of stack nodes' figures for rows that are given by number: functions, or lines. */
+class RowSums {
+  constructor(profile, scope, rowCount) {
+    this.figures = NodeFigures.of(profile, scope);
+    this.outermost = outermostNodes(profile);
+    this.sums = new Float64Array(rowCount * ROW_TIMES.length);
   }
-}
 
-function emptyTimes() {
-  return {
-    cpuSelf: 0,
-    cpuTotal: 0,
-    awaitSelf: 0,
-    awaitTotal: 0,
-    blockedSelf: 0,
-    blockedTotal: 0,
-    seenSelf: 0,
-    seenTotal: 0,
-  };
-}
+  add(row, node) {
+    const { own, total } = this.figures;
+    // Of a small scope most stack nodes have nothing.
+    if (total.seen[node] === 0 && total.cpu[node] === 0 && total.await[node] === 0) {
+      if (total.blocked[node] === 0) {
+        return;
+      }
+    }
+    const { sums } = this;
+    const start = row * ROW_TIMES.length;
+    sums[start] += own.cpu[node];
+    sums[start + 1] += own.await[node];
+    sums[start + 2] += own.blocked[node];
+    sums[start + 3] += own.seen[node];
+    if (this.outermost[node] === 1) {
+      sums[start + 4] += total.cpu[node];
+      sums[start + 5] += total.await[node];
+      sums[start + 6] += total.blocked[node];
+      sums[start + 7] += total.seen[node];
+    }
+  }
 
-function hasFigures(row) {
-  return row.seenTotal > 0 || row.cpuTotal > 0 || row.awaitTotal > 0 || row.blockedTotal > 0;
+  /** Whether a row has anything; a line of a recursive function may have its total elsewhere. */
+  has(row) {
+    const start = row * ROW_TIMES.length;
+    return this.sums.subarray(start, start + ROW_TIMES.length).some((sum) => sum > 0);
+  }
+
+  /** Writes the figures of a row number into a row of a table. */
+  fill(row, into) {
+    for (let column = 0; column < ROW_TIMES.length; column++) {
+      into[ROW_TIMES[column]] = this.sums[row * ROW_TIMES.length + column];
+    }
+    return into;
+  }
 }
 
 /** Functions; those with anything in the scope: {fn, name, place, origin, bridge, cpuSelf, ...}. */
 function functionRows(profile, scope) {
-  const figures = NodeFigures.of(profile, scope);
-  const outermost = outermostNodes(profile);
+  const { functions, functionCount, frameFunction, nodeFrame, nodeCount } = profile;
+  const sums = new RowSums(profile, scope, functionCount);
+  for (let node = 0; node < nodeCount; node++) {
+    sums.add(frameFunction[nodeFrame[node]], node);
+  }
+  const bridges = profile.bridgeFunctions;
   const rows = [];
-  for (let fn = 0; fn < profile.functionCount; fn++) {
-    rows.push({
-      fn,
-      name: profile.functions.name[fn],
-      place: profile.functionPlace(fn),
-      origin: profile.payload.origins[profile.functions.origin[fn]],
-      bridge: profile.bridgeFunctions[fn] === 1,
-      ...emptyTimes(),
-    });
+  for (let fn = 0; fn < functionCount; fn++) {
+    if (scope === null || sums.has(fn)) {
+      const row = {
+        fn,
+        name: functions.name[fn],
+        place: profile.functionPlace(fn),
+        origin: profile.payload.origins[functions.origin[fn]],
+        bridge: bridges[fn] === 1,
+      };
+      rows.push(sums.fill(fn, row));
+    }
   }
-  for (let node = 0; node < profile.nodeCount; node++) {
-    const row = rows[profile.frameFunction[profile.nodeFrame[node]]];
-    addNode(row, figures, node, outermost[node] === 1);
-  }
-  return scope === null ? rows : rows.filter(hasFigures);
+  return rows;
 }
 
 /** Lines of a function, by number: {line, seenSelf, ...}; totals add up to the function's. */
 function lineRows(profile, fn, scope) {
-  const figures = NodeFigures.of(profile, scope);
-  const outermost = outermostNodes(profile);
-  const rows = new Map();
-  for (let node = 0; node < profile.nodeCount; node++) {
-    const frame = profile.nodeFrame[node];
-    if (profile.frameFunction[frame] === fn) {
-      const line = profile.frameLine[frame];
-      if (!rows.has(line)) {
-        rows.set(line, { line, ...emptyTimes() });
-      }
-      addNode(rows.get(line), figures, node, outermost[node] === 1);
+  const { frameFunction, frameLine, nodeFrame, nodeCount } = profile;
+  const lines = [...new Set(frameLine.filter((_, frame) => frameFunction[frame] === fn))];
+  lines.sort((one, other) => one - other);
+  const numbers = new Map(lines.map((line, number) => [line, number]));
+  const sums = new RowSums(profile, scope, lines.length);
+  for (let node = 0; node < nodeCount; node++) {
+    const frame = nodeFrame[node];
+    if (frameFunction[frame] === fn) {
+      sums.add(numbers.get(frameLine[frame]), node);
     }
   }
-  // A line of a recursive function may have time of its own, and its total at another line.
-  const found = [...rows.values()].filter((row) => hasFigures(row) || row.seenSelf > 0);
-  return found.sort((one, other) => one.line - other.line);
+  const rows = lines.map((line, number) => sums.fill(number, { line }));
+  return rows.filter((_, number) => sums.has(number));
 }
 
 /** Where tasks waited: {site, name, place, awaited, origin, fn, seen, awaiting, ready}. */
