@@ -25,6 +25,7 @@ SCRIPTS = (
     "chart.js",
     "figures.js",
     "colours.js",
+    "flameview.js",
     "flamelayout.js",
     "flamepaint.js",
     "flameelements.js",

@@ -1,0 +1,382 @@
+"use strict";
+
+const FLAME_EASE_MS = 120;
+// Pages are printed at this width and scaled to the paper; no sheet has room for more rows.
+const FLAME_PRINT_PX = 1000;
+const FLAME_PRINT_MOST_PX = 74 * FLAME_ROW;
+const FLAME_PRINT_RATIO = 2;
+/**
+ * The flame graph: a canvas in `host`, as an icicle with the root on top.
+ *
+ * Callbacks, all of them optional:
+ * - hover(box or null, {x, y}): what the pointer is on, and its clientX and clientY
+ * - select(box or null): chosen by click or keyboard
+ * - zoom(box): this box fills the width now; the chart's root if all is shown
+ * - open(box): double click, or Shift+Enter
+ *
+ * A click's work is done, and `visibleBoxes()` says the result, before the callbacks are called:
+ * only the drawing is animated. `settled` says whether the picture has come to rest.
+ */
+class FlameGraph {
+  #callbacks;
+  #painter;
+  #pending = 0;
+  #grown = 0;
+  #drawnTop = -1;
+  // {from: view, start: ms} while zooming is animated.
+  #ease = null;
+  #drawn = null;
+
+  constructor(host, callbacks = {}) {
+    this.host = host;
+    this.#callbacks = callbacks;
+    this.chart = null;
+    this.zoomed = null;
+    this.selected = null;
+    this.hovered = null;
+    this.matches = null;
+    this.dark = false;
+    this.printing = false;
+    // Where boxes lie once all is settled; null in an empty chart.
+    this.layout = null;
+    this.view = null;
+    this.width = 0;
+    this.height = 0;
+    this.ratio = 1;
+    Object.assign(this, buildFlameElements(host));
+    this.#painter = new FlamePainter(this.canvas, this.overlay);
+    this.input = new FlameInput(this);
+    new ResizeObserver(() => this.resize()).observe(host);
+  }
+
+  /** Whether no animation is under way. */
+  get settled() {
+    return this.#ease === null;
+  }
+
+  /**
+   * Show a chart. What is left out of the options stays as it is, or is null in another chart.
+   *
+   * @param chart Chart
+   * @param options {zoom: Box that fills the width, null for all of the chart; matches: Uint8Array
+   *   by function, or null; selected: Box or null; dark: bool}
+   */
+  show(chart, options = {}) {
+    const fresh = chart !== this.chart;
+    const selectedBefore = this.selected;
+    const option = (name, old) => (name in options ? (options[name] ?? null) : fresh ? null : old);
+    this.chart = chart;
+    this.dark = Boolean(options.dark ?? this.dark);
+    this.matches = option("matches", this.matches);
+    this.selected = option("selected", this.selected);
+    const zoom = this.#zoomable(option("zoom", this.zoomed));
+    if (fresh) {
+      this.#grown = 0;
+      this.#ease = null;
+      this.hovered = null;
+    }
+    if (fresh || zoom !== this.zoomed) {
+      this.zoomed = zoom;
+      this.#look(FlameView.of(chart, zoom), !fresh);
+    }
+    if (fresh) {
+      this.#scrollToStart();
+    }
+    if (this.selected !== null && (fresh || this.selected !== selectedBefore)) {
+      this.reveal(this.selected);
+    }
+    this.redraw();
+    // Another box may be under the pointer, which did not move.
+    this.input.refresh();
+  }
+
+  // The sandwich's two roots are one box on screen.
+  #zoomable(box) {
+    return box === null || box.weight <= 0 || box === this.chart.up ? this.chart.down : box;
+  }
+
+  #look(view, animated) {
+    const old = this.#ease === null ? (this.layout?.view ?? null) : this.#drawn.view;
+    const pivot = this.layout?.pivot ?? 0;
+    const still = this.printing || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.view = view;
+    this.#layOut();
+    if (animated && this.layout !== null && this.layout.pivot !== pivot) {
+      // What was clicked stays where it is when there are more or fewer rows above it.
+      this.scroller.scrollTop += (this.layout.pivot - pivot) * FLAME_ROW;
+    }
+    this.#ease =
+      animated && !still && old !== null ? { from: old, start: performance.now() } : null;
+  }
+
+  /** Measure the host again, and lay out and draw anew if it has another size. */
+  resize() {
+    if (this.chart === null || this.printing) {
+      return;
+    }
+    const { clientWidth, clientHeight } = this.scroller;
+    const ratio = window.devicePixelRatio || 1;
+    if (clientWidth !== this.width || clientHeight !== this.height || ratio !== this.ratio) {
+      this.#ease = null;
+      this.#grown = 0;
+      this.#layOut();
+      this.redraw();
+    }
+  }
+
+  #layOut() {
+    const empty = !(this.chart.whole > 0 && this.chart.down.weight > 0);
+    this.scroller.hidden = empty;
+    this.empty.hidden = !empty;
+    this.layout = null;
+    if (empty) {
+      this.empty.textContent = `Nothing was sampled that ${flameClock(this.chart)} counts.`;
+      return;
+    }
+    // Twice at most: a scroll bar that comes or goes changes the width.
+    for (let round = 0; round < 2; round += 1) {
+      const width = this.printing ? FLAME_PRINT_PX : this.scroller.clientWidth;
+      if (this.layout !== null && width === this.layout.width) {
+        break;
+      }
+      this.layout = new FlameLayout(this.view, Math.max(width, 1));
+      // The graph grows while it is looked at, but does not shrink: what lies below it on the page
+      // would jump at each zoom.
+      this.spacer.style.height = `${Math.max(this.#grown, this.layout.height)}px`;
+    }
+    this.#grown = Math.max(this.#grown, this.scroller.clientHeight);
+    this.width = this.layout.width;
+    this.height = this.printing
+      ? Math.min(this.layout.height, FLAME_PRINT_MOST_PX)
+      : this.scroller.clientHeight;
+  }
+
+  #scrollToStart() {
+    if (this.layout !== null) {
+      const middle = (this.layout.pivot + 0.5) * FLAME_ROW;
+      this.scroller.scrollTop = this.layout.pivot === 0 ? 0 : middle - this.height / 2;
+    }
+  }
+
+  /** Draw now; `resize` and `show` do so themselves. */
+  redraw() {
+    cancelAnimationFrame(this.#pending);
+    this.#pending = 0;
+    if (this.layout === null || this.width === 0) {
+      return;
+    }
+    this.ratio = window.devicePixelRatio || 1;
+    this.#painter.resize(this.width, this.height, this.printing ? FLAME_PRINT_RATIO : this.ratio);
+    for (const { style } of [this.canvas, this.overlay, this.stage]) {
+      style.width = this.printing ? "100%" : `${this.width}px`;
+      style.height = this.printing ? "auto" : `${this.height}px`;
+    }
+    this.#drawn = this.#easedLayout();
+    this.#drawnTop = this.printing ? 0 : this.scroller.scrollTop;
+    const dark = this.dark && !this.printing;
+    this.#painter.draw(this.#drawn, this.#drawnTop, dark, this.#tones());
+    this.#outline();
+    if (this.#ease !== null) {
+      this.#pending = requestAnimationFrame(() => this.redraw());
+    }
+  }
+
+  #easedLayout() {
+    if (this.#ease === null) {
+      return this.layout;
+    }
+    const part = (performance.now() - this.#ease.start) / FLAME_EASE_MS;
+    if (part >= 1) {
+      this.#ease = null;
+      return this.layout;
+    }
+    const eased = 1 - (1 - part) ** 3;
+    return new FlameLayout(this.#ease.from.towards(this.view, eased), this.width);
+  }
+
+  #outline() {
+    const dark = this.dark && !this.printing;
+    const shown = this.printing ? [null, null] : [this.hovered, this.selected];
+    this.#painter.outline(this.#drawn, this.#drawnTop, dark, ...shown);
+  }
+
+  // How strong each box is drawn: what a search found stands out, what was zoomed past steps back.
+  #tones() {
+    const above = new Set();
+    for (let box = this.zoomed.parent; box; box = box.parent) {
+      above.add(box);
+    }
+    const { matches } = this;
+    const found = (box) => box.info.fn >= 0 && matches[box.info.fn] === 1;
+    return (box) => {
+      // A function's waiting is a part of it.
+      if (matches !== null && !found(box)) {
+        const owner = box.info.type === "state" ? box.parent : null;
+        return owner && found(owner) ? "" : "faded";
+      }
+      return above.has(box) ? "dimmed" : "";
+    };
+  }
+
+  /** Let a box fill the width, and say so. */
+  zoomTo(box) {
+    const target = this.#zoomable(box);
+    const view = FlameView.of(this.chart, target);
+    if (target !== this.zoomed || !view.equals(this.view)) {
+      this.zoomed = target;
+      this.#look(view, true);
+      this.redraw();
+      this.#callbacks.zoom?.(target);
+    }
+  }
+
+  /** Zoom out one level: to what was zoomed to, then to what it is in. Return whether it could. */
+  zoomOut() {
+    const moved = !this.view.equals(FlameView.of(this.chart, this.zoomed));
+    const target = moved ? this.zoomed : this.zoomed.parent;
+    if (target !== null) {
+      this.zoomTo(target);
+    }
+    return target !== null;
+  }
+
+  /** Zoom to all of the chart. */
+  zoomWhole() {
+    this.zoomTo(this.chart.down);
+  }
+
+  /** Zoom by a factor (< 1: in) and keep what is at `x` css px there; `up` is the half. */
+  zoomAround(factor, x, up = false) {
+    return this.#move(this.view.scaled(factor, x / this.width, up));
+  }
+
+  /** Move the view sideways by css px (> 0: to the right). Return whether there was room to. */
+  panBy(pixels, up = false) {
+    return this.#move(this.view.shifted(pixels / this.width, up));
+  }
+
+  #move(view) {
+    if (view.equals(this.view)) {
+      return false;
+    }
+    this.#look(view, false);
+    this.redraw();
+    return true;
+  }
+
+  /** Choose a box, or none, and say so. */
+  select(box) {
+    this.selected = box;
+    if (box === null) {
+      this.live.textContent = "";
+    } else {
+      this.live.textContent = flameSentence(box, this.chart);
+      this.reveal(box);
+    }
+    this.redraw();
+    this.#callbacks.select?.(box);
+  }
+
+  /** Scroll a box into view; one that is to the side, or too narrow to be seen, is zoomed to. */
+  reveal(box) {
+    if (this.layout === null) {
+      return;
+    }
+    const { x, width } = this.layout.placeOf(box);
+    if (x >= this.width || x + width <= 0 || width < FLAME_LEAST_PX) {
+      const wide = box.parent && (box.weight / box.parent.weight) * this.width >= FLAME_LEAST_PX;
+      this.zoomTo(wide ? box.parent : box);
+    }
+    const top = this.layout.placeOf(box).row * FLAME_ROW;
+    const { scroller, height } = this;
+    // A row more than the box's own shows that the graph goes on.
+    const highest = top + 2 * FLAME_ROW - height;
+    const lowest = Math.max(top - FLAME_ROW, 0);
+    if (scroller.scrollTop > lowest) {
+      scroller.scrollTop = lowest;
+    } else if (scroller.scrollTop < highest) {
+      scroller.scrollTop = highest;
+    }
+  }
+
+  /** Report a double click, or its like by key. */
+  open(box) {
+    this.#callbacks.open?.(box);
+  }
+
+  /** Return the box at a point of the canvas in css px, or null. */
+  boxAt(x, y) {
+    return this.layout?.boxAt(x, y + this.scroller.scrollTop) ?? null;
+  }
+
+  /** Return whether a point of the canvas is in the half that grows upwards. */
+  isUpAt(y) {
+    return this.layout !== null && y + this.scroller.scrollTop < this.layout.pivot * FLAME_ROW;
+  }
+
+  /** Outline the box under the pointer, and say so. */
+  hover(box, point) {
+    if (box !== this.hovered) {
+      this.hovered = box;
+      if (this.layout !== null && this.#pending === 0 && this.#drawn !== null) {
+        this.#outline();
+      }
+    }
+    this.#callbacks.hover?.(box, point);
+  }
+
+  /** Draw before the next frame, once however often it is asked for. */
+  redrawSoon() {
+    if (this.#pending === 0) {
+      this.#pending = requestAnimationFrame(() => this.redraw());
+    }
+  }
+
+  /** Give the graph the keyboard. */
+  focus() {
+    this.canvas.focus({ preventScroll: true });
+  }
+
+  /** Draw for paper (light, all rows, no outline), or for the screen again. */
+  print(on) {
+    if (this.chart === null || on === this.printing) {
+      return;
+    }
+    this.printing = on;
+    this.#ease = null;
+    Object.assign(this.scroller.style, {
+      overflow: on ? "visible" : "hidden auto",
+      maxHeight: on ? "none" : FLAME_MAX_HEIGHT,
+    });
+    this.stage.style.position = on ? "static" : "sticky";
+    this.#layOut();
+    if (on) {
+      this.spacer.style.height = "auto";
+    }
+    this.redraw();
+  }
+
+  /**
+   * Return what is to be seen once all is settled, in css px relative to the canvas, from top to
+   * bottom and left to right: [{label, category, x, y, width, height, crosses, depth, box}].
+   */
+  visibleBoxes() {
+    const seen = [];
+    const top = this.scroller.scrollTop;
+    for (const [index, { entries }] of (this.layout?.rows ?? []).entries()) {
+      const y = index * FLAME_ROW - top;
+      if (y + FLAME_ROW <= 0 || y >= this.height) {
+        continue;
+      }
+      for (const { box, x, width } of entries) {
+        const left = Math.max(x, 0);
+        const { label, category, crosses } = box.info;
+        seen.push({
+          ...{ label, category, crosses, depth: box.depth, box },
+          ...{ x: left, y, width: Math.min(x + width, this.width) - left, height: FLAME_ROW - 1 },
+        });
+      }
+    }
+    return seen;
+  }
+}

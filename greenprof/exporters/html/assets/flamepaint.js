@@ -1,0 +1,326 @@
+"use strict";
+
+const FLAME_FONT =
+  '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
+const FLAME_PADDING = 4;
+// Narrower boxes have no room for three letters: less than that is noise.
+const FLAME_LEAST_LABEL_PX = 28;
+// Dash and gap of the line that marks a greenlet boundary, and the room its mark takes, in css px.
+const FLAME_DASH = [7, 4];
+const FLAME_MARK_PX = 9;
+const FLAME_PLAIN_TEXT = /^[\x20-\x7e]*$/;
+
+/** Cuts labels to the width of their boxes, and remembers how. */
+class FlameLabels {
+  #context;
+  #widths = new Map();
+  #cuts = new Map();
+
+  constructor(context) {
+    this.#context = context;
+  }
+
+  /** Return the width of a text in css px. */
+  width(text) {
+    let width = this.#widths.get(text);
+    if (width === undefined) {
+      if (this.#widths.size > 50_000) {
+        this.#widths.clear();
+      }
+      width = this.#context.measureText(text).width;
+      this.#widths.set(text, width);
+    }
+    return width;
+  }
+
+  /** Return the text, or as much of it as has room with an ellipsis, or "". */
+  fit(text, room) {
+    // No text of this length fits, and measuring 10,000 letters takes time.
+    if (text.length < room && this.width(text) <= room) {
+      return text;
+    }
+    const whole = Math.floor(room);
+    let cuts = this.#cuts.get(text);
+    if (cuts === undefined) {
+      if (this.#cuts.size > 20_000) {
+        this.#cuts.clear();
+      }
+      cuts = new Map();
+      this.#cuts.set(text, cuts);
+    }
+    let cut = cuts.get(whole);
+    if (cut === undefined) {
+      cut = this.#cut(text, whole);
+      cuts.set(whole, cut);
+    }
+    return cut;
+  }
+
+  #cut(text, room) {
+    // Of "LazyLoader._load_for_state" the method says more than the first letters of its class.
+    const dot = text.lastIndexOf(".");
+    if (dot > 0 && dot < text.length - 1 && text.length - dot < room) {
+      const end = "…" + text.slice(dot + 1);
+      if (this.#context.measureText(end).width <= room) {
+        return end;
+      }
+    }
+    let low = 0;
+    let high = Math.min(text.length, Math.ceil(room));
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#context.measureText(text.slice(0, middle) + "…").width <= room) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    // Half of a surrogate pair is no letter.
+    if (low > 0 && /[\ud800-\udbff]/.test(text[low - 1])) {
+      low -= 1;
+    }
+    return low < 3 ? "" : text.slice(0, low) + "…";
+  }
+}
+
+/** Draws a FlameLayout on a canvas, and outlines of single boxes on another one above it. */
+class FlamePainter {
+  #context;
+  #over;
+  #labels;
+  #hatches = new Map();
+  #ratio = 0;
+  #width = 0;
+  #height = 0;
+
+  constructor(canvas, overlay) {
+    // An opaque canvas gets text with crisper edges.
+    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#over = overlay.getContext("2d");
+    this.#labels = new FlameLabels(this.#context);
+  }
+
+  /** Set the size in css px and the device pixels in each. Both canvases are empty after it. */
+  resize(width, height, ratio) {
+    this.#width = width;
+    this.#height = height;
+    if (ratio !== this.#ratio) {
+      this.#hatches.clear();
+      this.#ratio = ratio;
+    }
+    for (const { canvas } of [this.#context, this.#over]) {
+      // Setting a size empties the canvas and gives it new memory, even when it is the same size.
+      const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+      if (canvas.width !== wide || canvas.height !== high) {
+        canvas.width = wide;
+        canvas.height = high;
+      }
+    }
+  }
+
+  /**
+   * Draw the rows that are to be seen.
+   *
+   * @param toneOf box -> "", "faded" or "dimmed"
+   */
+  draw(layout, top, dark, toneOf) {
+    const context = this.#context;
+    const theme = flameTheme(dark);
+    context.setTransform(this.#ratio, 0, 0, this.#ratio, 0, 0);
+    context.fillStyle = theme.background;
+    context.fillRect(0, 0, this.#width, this.#height);
+    context.font = FLAME_FONT;
+    context.textBaseline = "alphabetic";
+    context.textAlign = "left";
+    context.direction = "ltr";
+    const first = Math.max(Math.floor(top / FLAME_ROW), 0);
+    const last = Math.min(Math.ceil((top + this.#height) / FLAME_ROW), layout.rows.length);
+    for (let index = first; index < last; index += 1) {
+      const row = layout.rows[index];
+      const y = index * FLAME_ROW - top;
+      this.#drawRests(row.rests, y, theme);
+      for (const entry of row.entries) {
+        this.#drawBox(entry, y, dark, toneOf(entry.box));
+      }
+    }
+    // After all boxes: the lines lie on the edges between two rows.
+    for (let index = first; index < last; index += 1) {
+      const row = layout.rows[index];
+      const y = index * FLAME_ROW - top;
+      for (const entry of row.entries) {
+        if (entry.box.info.crosses) {
+          this.#drawBoundary(entry, row.up ? y + FLAME_ROW - 1 : y, row.up, theme);
+        }
+      }
+    }
+  }
+
+  // The part of [x, x + width] to be seen, on whole device pixels, with the gap to the next box.
+  #span(x, width, gap) {
+    const ratio = this.#ratio;
+    const left = Math.round(Math.max(x, 0) * ratio);
+    const end = Math.round(Math.min(x + width, this.#width) * ratio);
+    const right = Math.max(end - (width > 3 ? Math.max(Math.round(gap * ratio), 1) : 0), left + 1);
+    return { left: left / ratio, width: (right - left) / ratio };
+  }
+
+  #drawRests(rests, y, theme) {
+    this.#context.fillStyle = theme.rest;
+    for (const rest of rests) {
+      const { left, width } = this.#span(rest.x, rest.width, 0);
+      // Lower than a box: a heap of many small ones.
+      this.#context.fillRect(left, y, width, FLAME_ROW / 2);
+    }
+  }
+
+  #drawBox({ box, x, width }, y, dark, tone) {
+    const context = this.#context;
+    const info = box.info;
+    const colour = colourOf(info.category, box.key, dark, tone);
+    const span = this.#span(x, width, 1);
+    const height = FLAME_ROW - 1;
+    context.fillStyle = colour.fill;
+    context.fillRect(span.left, y, span.width, height);
+    if (colour.pattern !== null && span.width > 2) {
+      context.fillStyle = this.#hatch(colour.line);
+      context.fillRect(span.left, y, span.width, height);
+    }
+    if (span.width >= FLAME_LEAST_LABEL_PX) {
+      this.#drawLabel(box, info, colour, span, y);
+    }
+  }
+
+  #drawLabel(box, info, colour, span, y) {
+    const context = this.#context;
+    // The mark of a boundary takes the corner.
+    const left = span.left + FLAME_PADDING + (info.crosses ? FLAME_MARK_PX : 0);
+    let room = span.left + span.width - FLAME_PADDING - left;
+    const name = this.#labels.fit(info.label, room);
+    if (name === "") {
+      return;
+    }
+    // Letters of some scripts, and stacked accents, reach out of their line.
+    const plain = FLAME_PLAIN_TEXT.test(info.label) && FLAME_PLAIN_TEXT.test(info.place);
+    if (!plain) {
+      context.save();
+      context.beginPath();
+      context.rect(span.left, y, span.width, FLAME_ROW - 1);
+      context.clip();
+    }
+    const base = y + 13;
+    context.fillStyle = colour.text;
+    context.fillText(name, left, base);
+    room -= this.#labels.width(name) + 10;
+    if (info.place && name === info.label && room > 0) {
+      const place = info.place;
+      if (place.length < room && this.#labels.width(place) <= room) {
+        context.fillStyle = colour.soft;
+        context.fillText(place, left + this.#labels.width(name) + 10, base);
+        room -= this.#labels.width(place) + 16;
+      } else {
+        room = 0;
+      }
+    }
+    if (span.width > 200) {
+      const time = formatDuration(box.weight);
+      const width = this.#labels.width(time);
+      if (width <= room) {
+        context.fillStyle = colour.soft;
+        context.fillText(time, span.left + span.width - FLAME_PADDING - width, base);
+      }
+    }
+    if (!plain) {
+      context.restore();
+    }
+  }
+
+  // A cut through the graph: dashes on a strip of background, and a small mark at its left end.
+  #drawBoundary({ x, width }, y, up, theme) {
+    const context = this.#context;
+    const { left, width: length } = this.#span(x, width, 1);
+    context.fillStyle = theme.halo;
+    context.fillRect(left, y - 1.5, length, 3);
+    context.fillStyle = theme.boundary;
+    if (length < 2 * FLAME_DASH[0]) {
+      context.fillRect(left, y - 1.5, length, 3);
+      return;
+    }
+    for (let at = 0; at < length; at += FLAME_DASH[0] + FLAME_DASH[1]) {
+      context.fillRect(left + at, y - 1.5, Math.min(FLAME_DASH[0], length - at), 3);
+    }
+    if (length >= FLAME_LEAST_LABEL_PX) {
+      // Points into the box: what was called from the other greenlet.
+      const tip = up ? -6 : 6;
+      context.beginPath();
+      context.moveTo(left + 3, y);
+      context.lineTo(left + 11, y);
+      context.lineTo(left + 7, y + tip + Math.sign(tip));
+      context.fill();
+    }
+  }
+
+  /** Outline boxes: the hovered one, and the selected one stronger. */
+  outline(layout, top, dark, hovered, selected) {
+    const context = this.#over;
+    const theme = flameTheme(dark);
+    context.setTransform(this.#ratio, 0, 0, this.#ratio, 0, 0);
+    context.clearRect(0, 0, this.#width, this.#height);
+    if (hovered !== null && hovered !== selected) {
+      this.#drawOutline(layout.placeOf(hovered), top, theme, 1);
+    }
+    if (selected !== null) {
+      this.#drawOutline(layout.placeOf(selected), top, theme, 2);
+    }
+  }
+
+  #drawOutline({ x, width, row }, top, theme, thickness) {
+    const y = row * FLAME_ROW - top;
+    if (x >= this.#width || x + width <= 0 || y >= this.#height || y + FLAME_ROW <= 0) {
+      return;
+    }
+    const context = this.#over;
+    const span = this.#span(x, width, 1);
+    // Two lines, light and dark: one of them is seen on any fill.
+    const line = (colour, thick, inset) => {
+      context.strokeStyle = colour;
+      context.lineWidth = thick;
+      const edge = inset + thick / 2;
+      const inside = [Math.max(span.width - 2 * edge, 0), FLAME_ROW - 1 - 2 * edge];
+      context.strokeRect(span.left + edge, y + edge, ...inside);
+    };
+    // Two lines, light and dark: one of them is seen on any fill.
+    line(theme.outline, thickness, 0);
+    if (span.width > 4 * thickness) {
+      line(theme.halo, 1, thickness);
+    }
+  }
+
+  #hatch(colour) {
+    let pattern = this.#hatches.get(colour);
+    if (pattern === undefined) {
+      pattern = this.#newHatch(colour);
+      this.#hatches.set(colour, pattern);
+    }
+    return pattern;
+  }
+
+  #newHatch(colour) {
+    const side = Math.round(8 * this.#ratio);
+    const tile = document.createElement("canvas");
+    tile.width = side;
+    tile.height = side;
+    const context = tile.getContext("2d");
+    context.strokeStyle = colour;
+    context.lineWidth = side / 4;
+    context.beginPath();
+    // The line and its neighbours' ends in the corners, so that tiles join.
+    for (const shift of [-side, 0, side]) {
+      context.moveTo(shift - 1, side + 1);
+      context.lineTo(shift + side + 1, -1);
+    }
+    context.stroke();
+    const pattern = this.#context.createPattern(tile, "repeat");
+    pattern.setTransform(new DOMMatrix().scale(8 / side));
+    return pattern;
+  }
+}
