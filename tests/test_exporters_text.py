@@ -237,7 +237,7 @@ class TestSummary:
 
 
 class TestHostileNames:
-    @pytest.mark.parametrize("clock", ["wall", "cpu"])
+    @pytest.mark.parametrize("clock", ["wall", "cpu", "await"])
     def test_nothing_gets_through_to_a_terminal(self, clock: str) -> None:
         for renderable in (
             summary_renderable(hostile_profile(), clock=clock),

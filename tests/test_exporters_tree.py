@@ -58,6 +58,13 @@ branches below 1.0 % left out
         assert lines[0].endswith("call tree, by cpu clock")
         assert "GET /report" in lines[1]
         assert len(lines) == 1 + 5 + 1
+
+    def test_by_time_suspended_only_what_waits_is_there(self) -> None:
+        lines = tree_text(orders_profile(), clock="await").splitlines()
+        assert lines[0].endswith("call tree, by await clock")
+        assert "GET /orders/{}" in lines[1]
+        assert len(lines) == 1 + 14 + 1
+        assert not [line for line in lines if "GET /report" in line or "ThreadPool" in line]
         assert lines[-1] == "branches below 10 % left out"
         with pytest.raises(OptionError, match="gpu"):
             tree_renderable(orders_profile(), clock="gpu")
