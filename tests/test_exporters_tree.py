@@ -58,6 +58,7 @@ branches below 1.0 % left out
         assert lines[0].endswith("call tree, by cpu clock")
         assert "GET /report" in lines[1]
         assert len(lines) == 1 + 5 + 1
+        assert lines[-1] == "branches below 10 % left out"
 
     def test_by_time_suspended_only_what_waits_is_there(self) -> None:
         lines = tree_text(orders_profile(), clock="await").splitlines()
@@ -65,7 +66,6 @@ branches below 1.0 % left out
         assert "GET /orders/{}" in lines[1]
         assert len(lines) == 1 + 14 + 1
         assert not [line for line in lines if "GET /report" in line or "ThreadPool" in line]
-        assert lines[-1] == "branches below 10 % left out"
         with pytest.raises(OptionError, match="gpu"):
             tree_renderable(orders_profile(), clock="gpu")
 
