@@ -74,39 +74,43 @@ ATTACKS = {
     "form": "const f = add('form', {action: address, method: 'post'}); f.submit()",
     "base": "add('base', {href: address}); add('img', {src: 'relative.png'})",
 }
-ATTACK = """([attack, address]) => {
+ATTACK = """(address) => {
   const add = (name, values) => {
     const element = Object.assign(document.createElement(name), values);
     document.body.append(element);
     return element;
   };
-  ATTACK
+  // From a timer: what a debugger evaluates is free of the policy, as far as `eval` goes.
+  setTimeout(() => { try { ATTACK } catch { } });
 }"""
 
 
 def attacked(page: Page, attack: str, address: str) -> None:
     """Carries an attack out; whether it raises is its own affair."""
-    script = ATTACK.replace("ATTACK", f"try {{ {attack} }} catch {{ }}")
-    page.evaluate(script, [attack, address])
-    page.wait_for_timeout(150)
+    page.evaluate(ATTACK.replace("ATTACK", attack), address)
+    page.wait_for_timeout(50)
 
 
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_the_policy_holds_where_markup_gets_in(
-    report: Reports, listener: tuple[str, list[str]], attack: str
+    report: Reports, listener: tuple[str, list[str]]
 ) -> None:
     """As if the page had a hole: even then nothing of it runs, and nothing leaves."""
     address, heard = listener
     page = report(orders_profile())
     here = page.url
-    attacked(page, attack, address)
+    for name, attack in ATTACKS.items():
+        attacked(page, attack, f"{address}/{name}")
+        assert page.evaluate("() => window.hacked") is None, name
+        assert page.url == here, name
+    page.wait_for_timeout(500)  # for what takes its time
     assert page.evaluate("() => window.hacked") is None
-    assert (page.url, len(page.frames)) == (here, len(page.frames))
     assert heard == []
     report.expected()
 
 
-@pytest.mark.parametrize("attack", ["inline script", "image", "fetch", "eval", "markup"])
+@pytest.mark.parametrize(
+    "attack", ["inline script", "image", "fetch", "eval", "markup", "socket", "form", "frame"]
+)
 def test_without_the_policy_the_same_would_succeed(
     report: Reports, listener: tuple[str, list[str]], attack: str
 ) -> None:
@@ -115,5 +119,6 @@ def test_without_the_policy_the_same_would_succeed(
     bare = "<!doctype html><title>x</title><p>x</p><script>greenprofReport = {ready: true}</script>"
     page = report(bare)
     attacked(page, ATTACKS[attack], address)
+    page.wait_for_timeout(500)
     assert page.evaluate("() => window.hacked") or heard
     report.expected()
