@@ -27,18 +27,12 @@ class Chart {
 
   /** The box that a path of keys leads to, null if there is none. */
   boxAt(path) {
-    let [box, keys] = [this.down, path];
-    if (this.view === "sandwich" && path.length > 0) {
-      box = path[0] === 1 ? this.up : this.down;
-      keys = path.slice(1);
+    const halves = this.view === "sandwich" && path.length > 0;
+    let box = halves ? [this.down, this.up][path[0]] : this.down;
+    for (const key of halves ? path.slice(1) : path) {
+      box = box?.children.find((child) => child.key === key);
     }
-    for (const key of keys) {
-      box = box.children.find((child) => child.key === key);
-      if (box === undefined) {
-        return null;
-      }
-    }
-    return box;
+    return box ?? null;
   }
 
   /** The keys from below the root to a box; of a sandwich, 0 (down) or 1 (up) before them. */

@@ -1,0 +1,262 @@
+"""Prints, as Markdown, how fast the HTML report is: `python -m benchmarks.report`.
+
+Makes a profile with 50,000 distinct stacks, renders it, opens it in a headless Chromium several times,
+and presses what a reader would press. Takes about a minute; needs the test extra and a Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from greenprof.exporters import find_exporter
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, ProfileBuilder, State
+from tests.browser import SKIP_REASON, chromium_path, launch
+from tests.profiles import MS, SECOND, orders_profile
+
+MB = 1_000_000
+OPENED_IN_MS = 3_000
+ANSWERED_IN_MS = 100
+SMALLER_THAN_MB = 15
+QUIET_MS = 400
+"""Nothing drawn for so long: an answer is complete."""
+
+SWITCHES = (
+    "[data-clock=cpu]",
+    "[data-clock=await]",
+    "[data-clock=wall]",
+    "[data-group=task]",
+    "[data-group=thread]",
+    "[data-group=all]",
+    "[data-switch=bridges]",
+    "[data-switch=mine]",
+    "[data-switch=idle]",
+    "[data-view=bottom]",
+    "[data-view=sandwich]",
+    "[data-view=top]",
+    "[data-tab=awaits]",
+    "[data-tab=lines]",
+    "[data-tab=functions]",
+)
+
+# Tells when the page was drawn for the first time, and how long each answer takes: from the event to the
+# start of the frame after the last one in which something was drawn, or the page's elements changed.
+WATCH = """
+(() => {
+  const watch = { ready: null, event: null, drawn: null, changed: null };
+  window.benchmark = watch;
+  const look = () => {
+    if (window.greenprofReport?.ready) {
+      watch.ready = performance.now();
+      new MutationObserver(() => note("changed")).observe(document.body, {
+        subtree: true, childList: true, characterData: true, attributes: true,
+      });
+    } else {
+      requestAnimationFrame(look);
+    }
+  };
+  requestAnimationFrame(look);
+  const noted = new Set();
+  const note = (what) => {
+    if (watch.event !== null && !noted.has(what)) {
+      noted.add(what);
+      requestAnimationFrame(() => requestAnimationFrame(() => {
+        watch[what] = performance.now() - watch.event;
+        noted.delete(what);
+      }));
+    }
+  };
+  for (const name of ["fillRect", "clearRect"]) {
+    const original = CanvasRenderingContext2D.prototype[name];
+    CanvasRenderingContext2D.prototype[name] = function (...rest) {
+      note("drawn");
+      return original.apply(this, rest);
+    };
+  }
+  for (const name of ["click", "keydown"]) {
+    window.addEventListener(name, (event) => {
+      watch.event = event.timeStamp;
+      watch.drawn = watch.changed = null;
+    }, true);
+  }
+})();
+"""
+
+
+def big_profile(stacks: int = 50_000, seed: int = 1) -> Profile:
+    """A profile as a large service makes it: so many distinct stacks, below the cap on stored nodes."""
+    made = random.Random(seed)
+    builder = ProfileBuilder()
+    frames = _Frames(builder, made)
+    threads = [builder.thread(f"worker-{number}") for number in range(8)]
+    groups = [builder.group(f"GET /shop/{number}/{{}}", "asyncio") for number in range(40)]
+    for group in groups:
+        builder.count_tasks(group, made.randint(1, 500))
+    seen = set[int]()
+    for number in range(stacks):
+        group = groups[number % len(groups)]
+        node = frames.new_stack(group, seen)
+        for state in made.sample(list(State), made.choice((1, 1, 2))):
+            count = made.randint(1, 20)
+            wall_ns = int(made.paretovariate(1.2) * 10 * MS) * count
+            cpu_ns = int(wall_ns * made.random()) if state is State.ON_CPU else 0
+            builder.add(group, threads[number % len(threads)], node, state, count, wall_ns, cpu_ns)
+    info = orders_profile().info
+    info.duration_ns = 600 * SECOND
+    return builder.build(info)
+
+
+class _Frames:
+    """Stacks that branch off from each other, through bridges, libraries and the program itself."""
+
+    def __init__(self, builder: ProfileBuilder, made: random.Random) -> None:
+        self._builder = builder
+        self._made = made
+        self._functions = [_function(number, made) for number in range(5_000)]
+        # The levels of each group's stacks so far.
+        self._stacks: dict[int, list[list[int]]] = {}
+
+    def new_stack(self, group: int, seen: set[int]) -> int:
+        """Returns the node of a stack that is not among those `seen` yet."""
+        made, stacks = self._made, self._stacks.setdefault(group, [])
+        while True:
+            levels: list[int] = []
+            if stacks:
+                earlier = made.choice(stacks)
+                levels = earlier[: max(len(earlier) - made.choice((0, 1, 2, 4)), 8)]
+            depth = max(10, min(len(levels) + made.choice((1, 1, 3, 5, 8)), 60))
+            while len(levels) < depth:
+                levels.append(self._below(levels))
+            if levels[-1] not in seen:
+                seen.add(levels[-1])
+                stacks.append(levels)
+                return levels[-1]
+
+    def _below(self, levels: list[int]) -> int:
+        # Most functions call few others: what is below a level is drawn from a small neighbourhood.
+        base = levels[-1] * 31 if levels else self._made.randrange(5_000)
+        frame = self._functions[(base + self._made.randrange(6)) % len(self._functions)]
+        line = frame.first_line + self._made.randrange(3)
+        kept = Frame(
+            frame.name, frame.path, line, frame.first_line, frame.kind, frame.origin, frame.module,
+            frame.crosses,
+        )  # fmt: skip
+        return self._builder.node(levels[-1] if levels else -1, self._builder.frame(kept))
+
+
+def _function(number: int, made: random.Random) -> Frame:
+    module = f"package{number % 40}.module{number % 400}"
+    path = module.replace(".", "/") + ".py"
+    if number % 50 == 0:
+        return Frame(
+            f"greenlet_spawn_{number}", f"/venv/lib/python3.11/site-packages/{path}", 0, 90,
+            FrameKind.BOUNDARY, FrameOrigin.LIBRARY, module,
+        )  # fmt: skip
+    mine = number % 3 == 0
+    return Frame(
+        name=f"Service{number % 90}.handle_order_{number}",
+        path=f"/srv/shop/{path}" if mine else f"/venv/lib/python3.11/site-packages/{path}",
+        first_line=made.randint(1, 2_000),
+        kind=FrameKind.AWAITED if number % 10 == 1 else FrameKind.PYTHON,
+        origin=FrameOrigin.APP if mine else FrameOrigin.LIBRARY,
+        module=module,
+        crosses=number % 25 == 1,
+    )
+
+
+def opened(browser: Browser, address: str) -> Page:
+    """Opens the report without motion: what is measured is the answer, not its animation."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, reduced_motion="reduce", color_scheme="light"
+    )
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_function("() => window.benchmark.ready !== null", timeout=60_000)
+    return page
+
+
+def answer(page: Page) -> tuple[float | None, float | None]:
+    """Returns how long the graph and the whole page took to answer the last event, in milliseconds."""
+    page.wait_for_timeout(QUIET_MS)
+    drawn, changed = page.evaluate("() => [window.benchmark.drawn, window.benchmark.changed]")
+    both = [value for value in (drawn, changed) if value is not None]
+    return drawn, max(both, default=None)
+
+
+def session(page: Page) -> Iterator[tuple[str, float | None, float | None]]:
+    """Uses a page once as a reader would: what was done, and how long both answers took."""
+    graph = page.locator("#graph canvas").first.bounding_box()
+    assert graph is not None
+    for row in (3, 6, 9):
+        page.mouse.click(graph["x"] + 40, graph["y"] + 19 * row + 9)
+        yield "click on a box", *answer(page)
+    page.keyboard.press("Home")
+    yield "key Home", *answer(page)
+    for switch in SWITCHES:
+        page.locator(switch).click()
+        yield switch, *answer(page)
+        if switch.startswith("[data-switch"):
+            page.locator(switch).click()
+            page.wait_for_timeout(QUIET_MS)
+    page.locator("#search").focus()
+    for letter in "order_1":
+        page.keyboard.press(letter)
+        yield "a letter of a search", *answer(page)
+
+
+def rows(runs: int, stacks: int) -> Iterator[tuple[str, str, str]]:
+    profile = big_profile(stacks)
+    yield "stacks, nodes", f"{stacks:,}, {len(profile.nodes):,}", ""
+    start = time.perf_counter()
+    html = find_exporter("html").render(profile)
+    assert isinstance(html, str)
+    yield "written in", f"{time.perf_counter() - start:.2f} s", ""
+    yield "size", f"{len(html.encode()) / MB:.1f} MB", f"{SMALLER_THAN_MB} MB"
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = Path(folder, "report.html")
+        path.write_text(html, encoding="utf-8")
+        browser = launch(playwright)
+        ready: list[float] = []
+        answers: dict[str, list[tuple[float | None, float | None]]] = {}
+        for _ in range(runs):
+            page = opened(browser, path.as_uri())
+            ready.append(page.evaluate("() => window.benchmark.ready"))
+            for name, drawn, whole in session(page):
+                answers.setdefault(name, []).append((drawn, whole))
+            page.context.close()
+        browser.close()
+    yield "open until drawn", f"{statistics.median(ready):,.0f} ms", f"{OPENED_IN_MS:,} ms"
+    for name, times in answers.items():
+        columns = [
+            [time for time in column if time is not None] for column in zip(*times, strict=True)
+        ]
+        texts = [f"{statistics.median(column):,.0f} ms" if column else "-" for column in columns]
+        yield name, " / ".join(texts), f"{ANSWERED_IN_MS} ms"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--stacks", type=int, default=50_000)
+    options = parser.parse_args()
+    if chromium_path() is None:
+        print(f"python -m benchmarks.report {SKIP_REASON}", file=sys.stderr)
+        return 1
+    print(f"Medians of {options.runs} runs; answers: the graph / graph and tables.\n")
+    print("| what | measured | aim |\n|---|--:|--:|")
+    for row in rows(options.runs, options.stacks):
+        print("| {} | {} | {} |".format(*row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
