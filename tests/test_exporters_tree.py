@@ -59,6 +59,8 @@ branches below 1.0 % left out
         assert "GET /report" in lines[1]
         assert len(lines) == 1 + 5 + 1
         assert lines[-1] == "branches below 10 % left out"
+        with pytest.raises(OptionError, match="gpu"):
+            tree_renderable(orders_profile(), clock="gpu")
 
     def test_by_time_suspended_only_what_waits_is_there(self) -> None:
         lines = tree_text(orders_profile(), clock="await").splitlines()
@@ -66,8 +68,6 @@ branches below 1.0 % left out
         assert "GET /orders/{}" in lines[1]
         assert len(lines) == 1 + 14 + 1
         assert not [line for line in lines if "GET /report" in line or "ThreadPool" in line]
-        with pytest.raises(OptionError, match="gpu"):
-            tree_renderable(orders_profile(), clock="gpu")
 
     def text_of(self, *stacks: tuple[Frame, ...], min_share: float = 0.01) -> str:
         builder = ProfileBuilder()

@@ -17,6 +17,8 @@ from typing import Any
 
 __all__ = ["SCRIPTS", "page"]
 
+PACKAGE = "greenprof.exporters.html"
+
 SCRIPTS = (
     "units.js",
     "profile.js",
@@ -88,7 +90,7 @@ def _fixed_parts() -> tuple[str, dict[str, str]]:
 
 
 def _asset(name: str) -> str:
-    text = (files(__package__) / "assets" / name).read_text(encoding="utf-8")
+    text = (files(PACKAGE) / "assets" / name).read_text(encoding="utf-8")
     if name != "page.html" and (found := _NOT_IN_ELEMENT.search(text)):
         raise ValueError(f"{name} has {found[0]!r}, which would break the page: write it otherwise")
     return text
