@@ -191,13 +191,15 @@ const colourCache = new Map();
  */
 function colourOf(category, key, dark, tone = "") {
   const shade = shadeOf(category, key);
-  const name = `${category} ${shade} ${dark} ${tone}`;
-  let colour = colourCache.get(name);
-  if (colour === undefined) {
-    colour = Object.freeze(mixColour(category, shade, dark, tone));
-    colourCache.set(name, colour);
+  const kind = (dark ? "dark " : "light ") + tone;
+  let shades = colourCache.get(category);
+  if (shades === undefined) {
+    shades = SHADES.map(() => ({}));
+    colourCache.set(category, shades);
   }
-  return colour;
+  const known = shades[shade];
+  known[kind] ??= Object.freeze(mixColour(category, shade, dark, tone));
+  return known[kind];
 }
 
 function mixColour(category, shade, dark, tone) {
@@ -213,7 +215,7 @@ function mixColour(category, shade, dark, tone) {
     hue + step[2],
   );
   if (tone) {
-    const fill = blendColours(full, theme.background, tone === "faded" ? 0.82 : 0.6);
+    const fill = blendColours(full, theme.background, tone === "faded" ? 0.7 : 0.6);
     const text = tone === "faded" ? theme.fadedText : theme.outline;
     return { fill, text, soft: text, pattern: null, line: fill };
   }

@@ -10,8 +10,8 @@ const FLAME_LEAST_PX = 0.4;
  *
  * The box that both halves of a sandwich start from is drawn once, in row `pivot`.
  *
- * `rows` from top to bottom are {entries, rests, up}: entries [{box, x, width}] from left to right,
- * rests [{x, width}] in place of boxes that are too narrow to be drawn.
+ * `rows` from top to bottom are {entries, rests}: entries [{box, x, width}] from left to right, rests
+ * [{x, width}] in place of boxes that are too narrow to be drawn.
  */
 class FlameLayout {
   constructor(view, width) {
@@ -35,7 +35,7 @@ class FlameLayout {
     let entries = [{ box: root, x: (root.start - from) * scale, width: root.weight * scale }];
     let rests = [];
     while (entries.length > 0 || rests.length > 0) {
-      rows.push({ entries, rests, up });
+      rows.push({ entries, rests });
       const below = [];
       rests = [];
       for (const { box } of entries) {

@@ -8,6 +8,7 @@ const FLAME_LEAST_LABEL_PX = 28;
 // Dash and gap of the line that marks a greenlet boundary, and the room its mark takes, in css px.
 const FLAME_DASH = [7, 4];
 const FLAME_MARK_PX = 9;
+const FLAME_SHADE_PX = 8;
 const FLAME_PLAIN_TEXT = /^[\x20-\x7e]*$/;
 
 /** Cuts labels to the width of their boxes, and remembers how. */
@@ -139,19 +140,44 @@ class FlamePainter {
       const row = layout.rows[index];
       const y = index * FLAME_ROW - top;
       this.#drawRests(row.rests, y, theme);
+      let end = -1;
       for (const entry of row.entries) {
-        this.#drawBox(entry, y, dark, toneOf(entry.box));
+        end = this.#drawBox(entry, y, dark, toneOf(entry.box), end);
       }
     }
-    // After all boxes: the lines lie on the edges between two rows.
+    if (layout.chart.up) {
+      // What the sandwich is about, between its callers and what it calls.
+      context.fillStyle = theme.outline;
+      for (const edge of [-1, FLAME_ROW - 2]) {
+        context.fillRect(0, layout.pivot * FLAME_ROW - top + edge, this.#width, 2);
+      }
+    }
+    // After all boxes: the lines lie on the edges between two rows. A boundary is between a box and
+    // its caller, which lies above it; only in the bottom-up chart do callers lie below.
+    const below = layout.chart.view === "bottom";
     for (let index = first; index < last; index += 1) {
       const row = layout.rows[index];
       const y = index * FLAME_ROW - top;
       for (const entry of row.entries) {
         if (entry.box.info.crosses) {
-          this.#drawBoundary(entry, row.up ? y + FLAME_ROW - 1 : y, row.up, theme);
+          context.globalAlpha = toneOf(entry.box) === "faded" ? 0.4 : 1;
+          this.#drawBoundary(entry, below ? y + FLAME_ROW - 1 : y, below, theme);
         }
       }
+    }
+    context.globalAlpha = 1;
+    this.#shade(top > 0, 0, FLAME_SHADE_PX);
+    this.#shade(layout.height - top > this.#height + 1, this.#height, -FLAME_SHADE_PX);
+  }
+
+  // A shadow at the edge where the graph goes on: scroll bars are hidden on many systems.
+  #shade(on, edge, length) {
+    if (on) {
+      const shade = this.#context.createLinearGradient(0, edge, 0, edge + length);
+      shade.addColorStop(0, "rgb(0 0 0 / 30%)");
+      shade.addColorStop(1, "rgb(0 0 0 / 0%)");
+      this.#context.fillStyle = shade;
+      this.#context.fillRect(0, Math.min(edge, edge + length), this.#width, Math.abs(length));
     }
   }
 
@@ -173,11 +199,15 @@ class FlamePainter {
     }
   }
 
-  #drawBox({ box, x, width }, y, dark, tone) {
+  // Return where the box ends; nothing is drawn if that is not beyond `end`, where the last one did.
+  #drawBox({ box, x, width }, y, dark, tone, end) {
     const context = this.#context;
+    const span = this.#span(x, width, 1);
+    if (span.left + span.width <= end) {
+      return end;
+    }
     const info = box.info;
     const colour = colourOf(info.category, box.key, dark, tone);
-    const span = this.#span(x, width, 1);
     const height = FLAME_ROW - 1;
     context.fillStyle = colour.fill;
     context.fillRect(span.left, y, span.width, height);
@@ -188,6 +218,7 @@ class FlamePainter {
     if (span.width >= FLAME_LEAST_LABEL_PX) {
       this.#drawLabel(box, info, colour, span, y);
     }
+    return span.left + span.width;
   }
 
   #drawLabel(box, info, colour, span, y) {
@@ -221,7 +252,8 @@ class FlamePainter {
         room = 0;
       }
     }
-    if (span.width > 200) {
+    // The root's name says its time.
+    if (span.width > 200 && info.type !== "root") {
       const time = formatDuration(box.weight);
       const width = this.#labels.width(time);
       if (width <= room) {
@@ -235,7 +267,7 @@ class FlamePainter {
   }
 
   // A cut through the graph: dashes on a strip of background, and a small mark at its left end.
-  #drawBoundary({ x, width }, y, up, theme) {
+  #drawBoundary({ x, width }, y, below, theme) {
     const context = this.#context;
     const { left, width: length } = this.#span(x, width, 1);
     context.fillStyle = theme.halo;
@@ -250,11 +282,10 @@ class FlamePainter {
     }
     if (length >= FLAME_LEAST_LABEL_PX) {
       // Points into the box: what was called from the other greenlet.
-      const tip = up ? -6 : 6;
       context.beginPath();
-      context.moveTo(left + 3, y);
-      context.lineTo(left + 11, y);
-      context.lineTo(left + 7, y + tip + Math.sign(tip));
+      context.moveTo(left + 2, y);
+      context.lineTo(left + 12, y);
+      context.lineTo(left + 7, y + (below ? -8 : 8));
       context.fill();
     }
   }
