@@ -108,7 +108,7 @@ class TestWithABrowser:
         view(folder, "orders.gprof", "orders.gprof", "-o", "both.html")
         view(folder, "orders.gprof", "-o", "one.html")
         seen = {
-            name: re.search(r'\["samples","(\d+)"', (folder / name).read_text(encoding="utf-8"))
+            name: re.search(r'\["samples","(\d+) at', (folder / name).read_text(encoding="utf-8"))
             for name in ("one.html", "both.html")
         }
         assert {name: found and found[1] for name, found in seen.items()} == {

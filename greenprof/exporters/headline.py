@@ -11,6 +11,13 @@ from greenprof.profiles import Profile
 
 __all__ = ["Fact", "Headline", "headline"]
 
+_WAITS = {
+    "awaiting": "Suspended on something that was not there yet. Times of tasks add up.",
+    "ready": "What they awaited was there, but the loop was busy with others.",
+    "blocked": "Inside calls that hold up the thread, and with it the loop.",
+    "idle": "Threads with nothing to do.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -37,35 +44,51 @@ def headline(profile: Profile) -> Headline:
     """Return the facts of a profile, in the order in which a reader asks for them."""
     info = profile.info
     sums = totals(profile)
-    program = []
+    long, cpu = duration(sums.duration_ns), duration(sums.process_cpu_ns)
+    attributed = percent(sums.cpu_ns, sums.process_cpu_ns)
+    waits = {
+        "awaiting": sums.awaiting_ns,
+        "ready": sums.ready_ns,
+        "blocked": sums.blocked_ns,
+        "idle": sums.idle_ns,
+    }
+    times = [
+        Fact("long", long, f"{long} long", "The recording, by the clock on the wall."),
+        Fact(
+            "CPU",
+            cpu,
+            f"CPU {cpu} ({attributed} attributed)",
+            f"Used by the process. {attributed} of it is attributed to samples.",
+        ),
+        *(
+            Fact(state, duration(wait_ns), f"{state} {duration(wait_ns)}", _WAITS[state])
+            for state, wait_ns in waits.items()
+            if wait_ns or state == "awaiting"
+        ),
+    ]
+    rate, seen = f"{info.rate_hz:g} Hz", plural(sums.samples, "sample")
+    missed = f"{info.missed_ticks:,} of {info.ticks + info.missed_ticks:,} ticks"
+    cost = f"{percent(info.sampler_cpu_ns, info.process_cpu_ns)} of the CPU"
+    sampling = [
+        Fact(
+            "samples",
+            f"{sums.samples:,} at {rate}",
+            f"{seen}, {rate}",
+            "Observations of tasks. A look at one of several that wait stands for all of them.",
+        ),
+        Fact("missed", missed, f"{missed} missed", "Nobody could look then."),
+        Fact("sampler cost", cost, f"sampler cost {cost}", "What greenprof itself used."),
+    ]
+    return Headline(_program(profile), times, sampling)
+
+
+def _program(profile: Profile) -> list[Fact]:
+    info, found = profile.info, []
     if info.python:
         python = printable(info.python)
         text = f"Python {python}" if python[0].isdigit() else python
-        program.append(Fact("Python", python, text))
+        found.append(Fact("Python", python, text))
     if len(info.pids) > 1:
         text = plural(len(info.pids), "process").replace("processs", "processes")
-        program.append(Fact("processes", f"{len(info.pids):,}", text))
-    long, cpu = duration(sums.duration_ns), duration(sums.process_cpu_ns)
-    attributed = percent(sums.cpu_ns, sums.process_cpu_ns)
-    waits = {"ready": sums.ready_ns, "blocked": sums.blocked_ns, "idle": sums.idle_ns}
-    awaiting = duration(sums.awaiting_ns)
-    times = [
-        Fact("long", long, f"{long} long"),
-        Fact("CPU", cpu, f"CPU {cpu} ({attributed} attributed)", f"{attributed} attributed"),
-        Fact("awaiting", awaiting, f"awaiting {awaiting}", "all tasks together"),
-        *(
-            Fact(state, duration(wait_ns), f"{state} {duration(wait_ns)}", "all tasks together")
-            for state, wait_ns in waits.items()
-            if wait_ns
-        ),
-    ]
-    rate = f"{info.rate_hz:g} Hz"
-    missed, ticks = f"{info.missed_ticks:,}", f"{info.ticks + info.missed_ticks:,}"
-    cost = percent(info.sampler_cpu_ns, info.process_cpu_ns)
-    sampling = [
-        Fact("samples", f"{sums.samples:,}", plural(sums.samples, "sample")),
-        Fact("rate", rate, rate),
-        Fact("missed", missed, f"{missed} of {ticks} ticks missed", f"of {ticks} ticks"),
-        Fact("sampler cost", cost, f"sampler cost {cost} of the CPU", "of the CPU"),
-    ]
-    return Headline(program, times, sampling)
+        found.append(Fact("processes", f"{len(info.pids):,}", text))
+    return found
