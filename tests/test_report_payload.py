@@ -134,7 +134,7 @@ class TestPayload:
             ["recorded", "2026-01-02 03:04:05 UTC"],
         ]
         hints = {label: hint for label, _, hint in found["header"]}
-        assert hints["CPU"] == "Used by the process. 99 % of it is attributed to samples."
+        assert hints["CPU"] == "used by the process; 99 % of it is attributed to samples"
         assert "the loop was busy" in hints["ready"]
         assert found["warnings"] == orders_profile().info.warnings
         assert found["kinds"] == ["python", "boundary", "awaited"]

@@ -12,10 +12,10 @@ from greenprof.profiles import Profile
 __all__ = ["Fact", "Headline", "headline"]
 
 _WAITS = {
-    "awaiting": "Suspended on something that was not there yet. Times of tasks add up.",
-    "ready": "What they awaited was there, but the loop was busy with others.",
-    "blocked": "Inside calls that hold up the thread, and with it the loop.",
-    "idle": "Threads with nothing to do.",
+    "awaiting": "suspended on something that was not there yet; times of tasks add up",
+    "ready": "what they awaited was there, but the loop was busy with others",
+    "blocked": "inside calls that hold up the thread, and with it the loop",
+    "idle": "threads with nothing to do",
 }
 
 
@@ -53,12 +53,12 @@ def headline(profile: Profile) -> Headline:
         "idle": sums.idle_ns,
     }
     times = [
-        Fact("long", long, f"{long} long", "The recording, by the clock on the wall."),
+        Fact("long", long, f"{long} long", "the recording, by the clock on the wall"),
         Fact(
             "CPU",
             cpu,
             f"CPU {cpu} ({attributed} attributed)",
-            f"Used by the process. {attributed} of it is attributed to samples.",
+            f"used by the process; {attributed} of it is attributed to samples",
         ),
         *(
             Fact(state, duration(wait_ns), f"{state} {duration(wait_ns)}", _WAITS[state])
@@ -74,10 +74,10 @@ def headline(profile: Profile) -> Headline:
             "samples",
             f"{sums.samples:,} at {rate}",
             f"{seen}, {rate}",
-            "Observations of tasks. A look at one of several that wait stands for all of them.",
+            "observations; a look at some of the tasks that wait counts for all of them",
         ),
-        Fact("missed", missed, f"{missed} missed", "Nobody could look then."),
-        Fact("sampler cost", cost, f"sampler cost {cost}", "What greenprof itself used."),
+        Fact("missed", missed, f"{missed} missed", "when nobody could look"),
+        Fact("sampler cost", cost, f"sampler cost {cost}", "what greenprof itself used"),
     ]
     return Headline(_program(profile), times, sampling)
 
