@@ -1,0 +1,187 @@
+"use strict";
+
+/**
+ * What is known of one box of the graph: the tooltip beside the pointer, and the strip below the
+ * graph for the box that is selected.
+ */
+
+const FIGURE_CLOCKS = [["wall", "wall"], ["cpu", "CPU"], ["await", "await"], ["blocked", "blocked"]];
+const FIGURE_HINTS = {
+  wall: "Wall clock of the tasks: CPU, waiting and blocked time; times of tasks add up",
+  cpu: "CPU clock",
+  await: "Wall time suspended: awaiting, or ready while the loop was busy",
+  blocked: "Wall time inside calls that blocked the thread",
+};
+
+class BoxDetails {
+  /**
+   * @param {ReportProfile} profile
+   * @param {HTMLElement} tooltip
+   * @param {HTMLElement} strip
+   * @param {{zoom: function(box), sandwich: function(fn), lines: function(fn)}} actions
+   */
+  constructor(profile, tooltip, strip, actions) {
+    this.profile = profile;
+    this.tooltip = tooltip;
+    this.strip = strip;
+    this.actions = actions;
+    this.pending = 0;
+  }
+
+  /** Show the tooltip for a box near a point of the window; none for null. */
+  hover(box, point, chart, clock) {
+    cancelAnimationFrame(this.pending);
+    if (!box) {
+      this.tooltip.hidden = true;
+      return;
+    }
+    // A fast pointer crosses more boxes than a screen can show.
+    this.pending = requestAnimationFrame(() => {
+      this.tooltip.replaceChildren(
+        this.makeName(box, "p"), this.makeAbout(box, "p"), this.makeFigures(box, chart, clock),
+        this.makeSeen(box, "p"),
+      );
+      this.tooltip.hidden = false;
+      this.place(point);
+    });
+  }
+
+  place({ x, y }) {
+    const { width, height } = this.tooltip.getBoundingClientRect();
+    const right = document.documentElement.clientWidth;
+    const bottom = document.documentElement.clientHeight;
+    const gap = 14;
+    const left = x + gap + width > right ? x - gap - width : x + gap;
+    const top = y + gap + height > bottom ? y - gap - height : y + gap;
+    this.tooltip.style.left = `${Math.max(4, Math.min(left, right - width - 4))}px`;
+    this.tooltip.style.top = `${Math.max(4, Math.min(top, bottom - height - 4))}px`;
+  }
+
+  /**
+   * Fill the strip. `isWhole`: the box is what the graph is zoomed to, nothing was selected;
+   * `folded`: library code counts as its caller's own.
+   */
+  show(box, chart, clock, { isZoomed, folded }) {
+    this.strip.replaceChildren(
+      element("div", { class: "who" }, this.makeName(box, "h2"), this.makeAbout(box, "p"),
+        this.makeSeen(box, "p")),
+      this.makeFigures(box, chart, clock, folded),
+      this.makeActions(box, isZoomed),
+    );
+  }
+
+  makeName(box, tag) {
+    const { type, fn, label } = box.info;
+    const name = type === "function" && fn >= 0 ? this.profile.functionLabel(fn) : label;
+    return element(tag, { class: "name" }, isolated(name));
+  }
+
+  makeAbout(box, tag) {
+    const { place, category, crosses, bridge, fn, type } = box.info;
+    const known = CATEGORIES.find((one) => one.id === category);
+    const word = known && category !== "task" ? known.label : type === "root" ? "everything" : type;
+    const about = element(tag, { class: "about" });
+    if (place) {
+      const path = type === "function" && fn >= 0 ? this.profile.functionPath(fn) : place;
+      about.append(isolated(place, "place", path), " ");
+    }
+    about.append(element("span", { class: "kind", title: known?.hint }, word));
+    if (crosses || bridge) {
+      about.append(" ", element("span", { class: "kind crosses" },
+        isolated(bridge || "greenlet boundary")));
+    }
+    return about;
+  }
+
+  makeFigures(box, chart, clock, folded = false) {
+    const figures = box.figures();
+    const rows = FIGURE_CLOCKS.filter(([id]) => id !== "blocked" || figures.blocked.total);
+    const hint = folded ? "In itself and in the library code that it called" : "In itself";
+    const head = element("tr", {}, element("td"), ...rows.map(([id, label]) =>
+      element("th", { scope: "col", class: id === clock ? "current" : "", title: FIGURE_HINTS[id] },
+        label)));
+    const line = (part, label, title) =>
+      element("tr", {}, element("th", { scope: "row", title }, label), ...rows.map(([id]) =>
+        element("td", { class: id === clock ? "current" : "" },
+          figures[id][part] ? formatDuration(figures[id][part]) : "-")));
+    const table = element("table", { class: "numbers" },
+      element("thead", {}, head),
+      element("tbody", {}, line("self", "self", hint),
+        line("total", "total", "In itself and in all that it called")));
+    const whole = chart.whole;
+    if (whole) {
+      const share = element("tr", {},
+        element("th", { scope: "row", title: "Share of the total of everything" }, "share"),
+        ...rows.map(([id]) => element("td", { class: id === clock ? "current" : "" },
+          id === clock ? formatPercent(box.weight, whole) : "")));
+      table.tBodies[0].append(share);
+    }
+    return table;
+  }
+
+  makeSeen(box, tag) {
+    const { seen, tasks, groups } = box.figures();
+    const said = element(tag, { class: "seen" }, `seen ${formatCount(seen)} times`);
+    if (!tasks) return said;
+    said.append(`, ${plural(tasks, "task")}`);
+    groups.slice(0, 3).forEach((name, place) => {
+      said.append(place ? ", " : ": ", isolated(name));
+    });
+    if (groups.length > 3) said.append(", …");
+    return said;
+  }
+
+  makeActions(box, isZoomed) {
+    const { fn, type } = box.info;
+    const isFunction = type === "function" && fn >= 0;
+    const button = (label, title, act, disabled = false) => {
+      const made = element("button", { type: "button", title, disabled }, label);
+      made.addEventListener("click", act);
+      return made;
+    };
+    const actions = element("div", { class: "actions" });
+    if (type !== "root") {
+      actions.append(button("zoom", "Let this box fill the width (Enter)",
+        () => this.actions.zoom(box), isZoomed));
+    }
+    if (isFunction) {
+      actions.append(
+        button("sandwich", "All callers above, all callees below",
+          () => this.actions.sandwich(fn)),
+        button("lines", "The lines of this function", () => this.actions.lines(fn)),
+      );
+    }
+    if (type !== "root") {
+      const name = isFunction ? this.profile.functionLabel(fn) : box.info.label;
+      const copy = button("copy name", "Copy the name", () => copyText(name, copy));
+      actions.append(copy);
+    }
+    return actions;
+  }
+}
+
+/** Copy a text, and say on the button how that went. */
+async function copyText(text, button) {
+  const label = button.textContent;
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    done = copyBySelection(text);
+  }
+  button.textContent = done ? "copied" : "not allowed";
+  setTimeout(() => { button.textContent = label; }, 1500);
+}
+
+/** For pages that were opened from a file, where some browsers have no clipboard. */
+function copyBySelection(text) {
+  const before = document.activeElement;
+  const area = element("textarea", { class: "offscreen", "aria-hidden": "true" });
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  before?.focus();
+  return done;
+}

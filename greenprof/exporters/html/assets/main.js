@@ -1,0 +1,341 @@
+"use strict";
+
+/**
+ * Joins the parts: a change of the page's state makes anew what depends on it, and nothing else.
+ * A tree depends on the switches; a chart on the tree, clock and view; the tables on the zoom.
+ */
+
+const NOTHING_WORDS = {
+  empty: "Nothing was sampled: run the program longer, or sample faster (--rate).",
+  idle: "All the time seen was idle: the switch “idle” shows it.",
+  cpu: "No CPU time was seen.",
+  await: "Nothing was awaited.",
+  hidden: "The chosen function has no time here: another clock or another switch may show it.",
+};
+const ROOT_WORDS = { wall: "wall time of tasks", cpu: "CPU time", await: "await time of tasks" };
+const MOST_MATCHES = 1000;
+const LEAST_MATCH_SHARE = 1e-4;
+
+class ReportPage {
+  constructor(payload) {
+    const byId = (id) => document.getElementById(id);
+    this.profile = new ReportProfile(payload);
+    this.state = new PageState(payload.clock);
+    this.selected = null;
+    this.darkSystem = matchMedia("(prefers-color-scheme: dark)");
+    this.printing = matchMedia("print");
+
+    showHeader(byId("header"), payload);
+    showWarnings(byId("warnings"), payload.warnings);
+    this.openHelp = makeHelp(byId("help"), payload.header);
+    this.toolbar = new Toolbar(byId("toolbar"), byId("header"), this.state, this.openHelp);
+    this.legend = new Legend(byId("legend"), this.profile);
+    this.nothing = byId("nothing");
+    this.host = byId("graph");
+    this.graph = new FlameGraph(this.host, {
+      hover: (box, point) => this.hover(box, point),
+      select: (box) => this.select(box),
+      zoom: (box) => this.zoomTo(box),
+    });
+    this.details = new BoxDetails(this.profile, byId("tooltip"), byId("details"), {
+      zoom: (box) => this.zoomTo(box),
+      sandwich: (fn) => this.state.set({ view: "sandwich", fn, zoom: "", mark: false }),
+      lines: (fn) => this.state.set({ tab: "lines", fn, sort: "", filter: "", mark: false }),
+    });
+    this.tables = new TablePanel(this.profile, this.state, {
+      open: (tab, row) => this.goTo(tab, row),
+    });
+    this.markChip = byId("mark");
+    this.state.listen((changed) => this.update(changed));
+    for (const media of [this.darkSystem, this.printing]) {
+      media.addEventListener("change", () => this.update(new Set(["theme"])));
+    }
+    listenToKeys(this.keys());
+    this.update(null);
+  }
+
+  get dark() {
+    const { theme } = this.state;
+    return !this.printing.matches && (theme === "auto" ? this.darkSystem.matches : theme === "dark");
+  }
+
+  /** Make anew what depends on the fields that changed; all of it for null. */
+  update(changed) {
+    const has = (...names) => changed === null || names.some((name) => changed.has(name));
+    const { state } = this;
+    if (has("theme")) {
+      document.documentElement.dataset.theme = state.theme;
+    }
+    if (state.view === "sandwich" && state.fn < 0) {
+      state.fn = this.firstFunction();
+    }
+    const newTree = has("group", "bridges", "mine", "idle");
+    if (newTree) {
+      this.tree = new ViewTree(this.profile, state);
+    }
+    const newChart = newTree || has("clock", "view") || (state.view === "sandwich" && has("fn"));
+    if (newChart) {
+      this.makeChart();
+    }
+    if (newChart || has("zoom")) {
+      this.findZoom();
+    }
+    if (newChart || has("q", "fn", "mark")) {
+      this.findMatches();
+    }
+    this.legend.show(state, this.dark);
+    this.draw();
+    this.tables.show(this.scope());
+  }
+
+  makeChart() {
+    const { state, tree } = this;
+    const selected = this.selected && this.chart?.pathOf(this.selected);
+    const fn = state.fn < this.profile.functionCount ? state.fn : -1;
+    this.chart = new Chart(tree, state.clock, state.view, fn);
+    this.selected = selected ? this.chart.boxAt(selected) : null;
+    const time = formatDuration(this.chart.whole);
+    // The one box whose name depends on the clock.
+    this.profile.describe(this.profile.rootKey).label = `all: ${time} ${ROOT_WORDS[state.clock]}`;
+  }
+
+  /** Find the box that the state says, or the innermost one round it that the switches leave. */
+  findZoom() {
+    const { state, chart } = this;
+    const path = state.zoom ? state.zoom.split(".").map(Number) : [];
+    this.zoom = null;
+    let box = null;
+    while (path.length && !box) {
+      box = chart.boxAt(path);
+      if (!box) {
+        path.pop();
+      }
+    }
+    if (box?.parent) {
+      this.zoom = box;
+    }
+    const found = this.zoom ? path.join(".") : "";
+    if (found !== state.zoom) {
+      state.zoom = found;
+      state.write(false);
+    }
+  }
+
+  findMatches() {
+    const { state, chart, profile } = this;
+    this.found = state.q.trim() ? chart.search(state.q.trim()) : null;
+    this.toolbar.showFound(this.found, chart.whole, state.clock);
+    this.matches = this.found ? this.found.functions : null;
+    const marked = !this.found && state.mark && state.fn >= 0 && state.fn < profile.functionCount;
+    if (marked) {
+      this.matches = new Uint8Array(profile.functionCount);
+      this.matches[state.fn] = 1;
+    }
+    this.markChip.hidden = !marked;
+    if (marked) {
+      const end = element("button", { type: "button", title: "Show all in colour (Esc)" }, "×");
+      end.setAttribute("aria-label", "Show all in colour");
+      end.addEventListener("click", () => state.set({ mark: false }));
+      this.markChip.replaceChildren("all boxes of ", isolated(profile.functionLabel(state.fn)), end);
+    }
+    this.matchPlace = -1;
+  }
+
+  draw() {
+    const { chart, state } = this;
+    const reason = this.whyNothing();
+    this.nothing.hidden = !reason;
+    this.nothing.textContent = reason;
+    this.host.classList.toggle("empty", Boolean(reason));
+    this.graph.show(chart, {
+      zoom: this.zoom, matches: this.matches, selected: this.selected, dark: this.dark,
+    });
+    this.showDetails();
+    document.body.dataset.view = state.view;
+  }
+
+  whyNothing() {
+    const { chart, state, profile } = this;
+    if (!profile.sampleCount) {
+      return NOTHING_WORDS.empty;
+    }
+    if (chart.down.weight > 0) {
+      return "";
+    }
+    if (chart.whole > 0) {
+      return NOTHING_WORDS.hidden;
+    }
+    return state.clock === "wall" ? NOTHING_WORDS.idle : NOTHING_WORDS[state.clock];
+  }
+
+  showDetails() {
+    const box = this.selected ?? this.hovered ?? this.zoom ?? this.chart.down;
+    const isZoomed = box === (this.zoom ?? this.chart.down);
+    this.details.show(box, this.chart, this.state.clock, { isZoomed, folded: this.state.mine });
+  }
+
+  hover(box, point) {
+    this.hovered = box;
+    this.details.hover(box, point, this.chart, this.state.clock);
+    if (!this.selected) {
+      this.showDetails();
+    }
+  }
+
+  select(box) {
+    this.selected = box;
+    this.showDetails();
+    const { state } = this;
+    const fn = box ? box.info.fn : -1;
+    // In a sandwich the chosen function is the one in its middle.
+    if (fn >= 0 && state.view !== "sandwich") {
+      state.set({ fn, mark: state.mark && fn === state.fn });
+    }
+  }
+
+  zoomTo(box) {
+    this.state.set({ zoom: box?.parent ? this.chart.pathOf(box).join(".") : "" });
+  }
+
+  /** Go from a row of a table to the graph. */
+  goTo(tab, row) {
+    const { state, profile } = this;
+    if (tab === "tasks") {
+      const zoom = String(profile.groupKey(row.group));
+      state.set({ group: "task", view: "top", zoom, mark: false, q: "" });
+      this.selected = this.zoom;
+    } else if (row.fn >= 0) {
+      this.goToFunction(row.fn);
+    } else {
+      return;
+    }
+    this.draw();
+    this.host.scrollIntoView({ block: "nearest" });
+    this.graph.focus();
+  }
+
+  goToFunction(fn) {
+    const { state } = this;
+    if (state.view === "sandwich") {
+      state.set({ fn, zoom: "", mark: false, q: "" });
+      return;
+    }
+    const box = this.chart.heaviest(fn);
+    const zoom = box ? box.chart.pathOf(box).join(".") : "";
+    state.set({ fn, mark: true, q: "", view: "top", zoom });
+    this.selected = box && this.zoom;
+  }
+
+  /** Samples that the tables are about; the same object while nothing changed. */
+  scope() {
+    const box = this.state.scope === "zoom" ? this.zoom : null;
+    if (box !== this.scopeBox) {
+      this.scopeBox = box;
+      this.scopeMask = box ? this.chart.samplesUnder(box) : null;
+    }
+    this.tables.scopeBox = this.zoom;
+    return this.scopeMask ?? null;
+  }
+
+  /** The function that a sandwich shows before any was chosen: the heaviest one of the user's. */
+  firstFunction() {
+    const rows = functionRows(this.profile, null).filter(hasTimes);
+    const weight = (row) => row.cpuTotal + row.awaitTotal + row.blockedTotal;
+    const own = rows.filter((row) => row.origin === "app" && !row.bridge);
+    const most = (some) => some.reduce((best, row) => (weight(row) > weight(best) ? row : best));
+    return own.length ? most(own).fn : rows.length ? most(rows).fn : -1;
+  }
+
+  /** Boxes that the search found, the widest first, of those wide enough to be seen. */
+  matchedBoxes() {
+    const { chart, matches } = this;
+    const todo = [chart.down, ...(chart.up ? chart.up.children : [])];
+    const found = [];
+    const least = chart.whole * LEAST_MATCH_SHARE;
+    for (let at = 0; at < todo.length && found.length < MOST_MATCHES; at += 1) {
+      const box = todo[at];
+      if (box.info.fn >= 0 && matches[box.info.fn]) {
+        found.push(box);
+      }
+      todo.push(...box.children.filter((child) => child.weight >= least));
+    }
+    return found.sort((a, b) => b.weight - a.weight);
+  }
+
+  nextMatch(step) {
+    if (!this.matches) {
+      return;
+    }
+    const boxes = this.matchedBoxes();
+    if (!boxes.length) {
+      return;
+    }
+    const start = this.matchPlace < 0 && step < 0 ? 0 : this.matchPlace;
+    this.matchPlace = (start + step + boxes.length) % boxes.length;
+    const box = boxes[this.matchPlace];
+    this.selected = box;
+    let around = box;
+    while (around && around !== this.zoom) {
+      around = around.parent;
+    }
+    if (this.zoom && !around) {
+      this.zoomTo(null);
+    }
+    this.draw();
+  }
+
+  /** End what stands out: the search, then the marked function. */
+  escape(event) {
+    const { state } = this;
+    if (state.q) {
+      state.set({ q: "" });
+    } else if (state.mark) {
+      state.set({ mark: false });
+    } else {
+      return event.target.blur?.();
+    }
+    return true;
+  }
+
+  keys() {
+    const { state, toolbar } = this;
+    const flip = (name) => () => toolbar.choose(name, !state[name]);
+    const view = (value) => () => toolbar.choose("view", value);
+    const tab = (value) => () => this.tables.choose(value);
+    return {
+      "/": () => toolbar.search.select(),
+      n: () => this.nextMatch(1),
+      N: () => this.nextMatch(-1),
+      t: view("top"),
+      b: view("bottom"),
+      s: view("sandwich"),
+      c: () => toolbar.turn("clock"),
+      g: () => toolbar.turn("group"),
+      f: flip("bridges"),
+      m: flip("mine"),
+      i: flip("idle"),
+      d: () => toolbar.nextTheme(),
+      1: tab("functions"),
+      2: tab("awaits"),
+      3: tab("tasks"),
+      4: tab("lines"),
+      "?": () => this.openHelp(),
+      Escape: (event) => this.escape(event),
+    };
+  }
+}
+
+{
+  const payload = JSON.parse(document.getElementById("profile").textContent);
+  const page = new ReportPage(payload);
+  /** For tests and for the curious: what the page is made of. */
+  window.greenprofReport = {
+    profile: page.profile,
+    state: page.state,
+    graph: page.graph,
+    get chart() {
+      return page.chart;
+    },
+    ready: true,
+  };
+}

@@ -1,0 +1,345 @@
+"use strict";
+
+/** The tables below the graph: functions, await sites, tasks, and the lines of one function. */
+
+/** What a clock is called in a sentence. */
+const CLOCK_WORDS = { wall: "wall time", cpu: "CPU time", await: "await time" };
+const CLOCK_BANDS = { wall: "wall clock", cpu: "CPU clock", await: "await clock" };
+
+/** Columns by tab; `clock` says which switch of the toolbar a column belongs to. */
+const TABLE_COLUMNS = {
+  functions: (tables) => [
+    {
+      id: "name", label: "function", type: "text", value: (row) => row.name,
+      title: (row) => tables.profile.functionLabel(row.fn),
+    },
+    {
+      id: "place", label: "where", type: "text", value: (row) => row.place,
+      title: (row) => tables.profile.functionPath(row.fn),
+    },
+    ...["wall", "cpu", "await"].flatMap((clock) => tables.pair(clock)),
+    {
+      id: "blockedTotal", label: "total", band: "blocked", type: "time",
+      hint: "Wall time inside calls that blocked the thread; a part of the wall clock's total",
+      value: (row) => row.blockedTotal,
+    },
+    {
+      id: "seenTotal", label: "seen", band: "samples", type: "count",
+      hint: "Samples that found it on the stack", value: (row) => row.seenTotal,
+    },
+  ],
+  awaits: (tables) => [
+    {
+      id: "place", label: "await site", type: "text", value: (row) => row.place,
+      title: (row) => (row.fn < 0 ? row.place : tables.profile.functionPath(row.fn)),
+    },
+    {
+      id: "name", label: "in", type: "text", value: (row) => row.name,
+      title: (row) => (row.fn < 0 ? row.name : tables.profile.functionLabel(row.fn)),
+    },
+    { id: "awaited", label: "awaits", type: "text", value: (row) => row.awaited },
+    {
+      id: "seen", label: "seen", band: "samples", type: "count",
+      hint: "Samples that found a task waiting here", value: (row) => row.seen,
+    },
+    {
+      id: "awaiting", label: "awaiting", band: "wall clock of the tasks", type: "time",
+      clock: "await", hint: "What it waited for was not there yet",
+      value: (row) => row.awaiting, bar: (row) => row.awaiting / tables.sums.waiting,
+    },
+    {
+      id: "ready", label: "ready", band: "wall clock of the tasks", type: "time", clock: "await",
+      hint: "What it waited for was there, but its loop was busy with something else",
+      value: (row) => row.ready, bar: (row) => row.ready / tables.sums.waiting,
+    },
+  ],
+  tasks: (tables) => {
+    const time = (id, label, band, hint, clock) => ({
+      id, label, band, hint, clock, type: "time", value: (row) => row[id],
+    });
+    const band = "wall clock of the tasks";
+    return [
+      {
+        id: "name", label: "task or thread", type: "text",
+        value: (row) => (row.kind === "asyncio" ? row.name : `${row.name} (${row.kind})`),
+      },
+      {
+        id: "tasks", label: "tasks", type: "count",
+        hint: "Distinct tasks seen", value: (row) => row.tasks,
+      },
+      {
+        ...time("cpu", "CPU", "CPU clock", "CPU time of their samples", "cpu"),
+        bar: (row) => tables.onClock("cpu") && row.cpu / tables.sums.cpu,
+      },
+      {
+        ...time("wall", "all", band, "Idle time counts only where the switch idle is on", "wall"),
+        value: (row) => tables.wallOf(row),
+        bar: (row) => tables.onClock("wall") && tables.wallOf(row) / tables.sums.lived,
+      },
+      {
+        ...time("awaiting", "awaiting", band, "Suspended on something that is not there yet"),
+        clock: "await",
+        bar: (row) => tables.onClock("await") && row.awaiting / tables.sums.waiting,
+      },
+      {
+        ...time("ready", "ready", band, "Could go on, but its loop is busy with something else"),
+        clock: "await",
+      },
+      time("blocked", "blocked", band, "Inside a call that holds up the thread and its loop"),
+      time("idle", "idle", band, "Nothing to do"),
+    ];
+  },
+  lines: (tables) => [
+    {
+      id: "line", label: "line", type: "count", value: (row) => row.line,
+      hint: "The line that ran, called or waited", plain: true,
+    },
+    {
+      id: "seenSelf", label: "self", band: "seen in samples", type: "count",
+      hint: "Samples of the line itself", value: (row) => row.seenSelf,
+    },
+    {
+      id: "seenTotal", label: "total", band: "seen in samples", type: "count",
+      hint: "Samples of the line and of what it called", value: (row) => row.seenTotal,
+    },
+    ...["wall", "cpu", "await"].flatMap((clock) => tables.pair(clock)),
+  ],
+};
+
+/**
+ * The order of a tab until a reader clicks on a head: by a column, or by a key of its own where what
+ * a reader can change comes first, as it does in the terminal's summary.
+ */
+const TABLE_ORDERS = {
+  functions: (clock) => ({
+    note: `your code first, by total ${CLOCK_WORDS[clock]}`,
+    compare: (a, b) => isTheirs(a) - isTheirs(b)
+      || (isTheirs(a) ? timeOf(b, clock, "Self") - timeOf(a, clock, "Self") : 0)
+      || timeOf(b, clock, "Total") - timeOf(a, clock, "Total"),
+  }),
+  awaits: () => ({
+    note: "your code first, by time",
+    compare: (a, b) => isTheirs(a) - isTheirs(b) || b.awaiting + b.ready - a.awaiting - a.ready,
+  }),
+  tasks: (clock) => ({
+    column: { wall: "wall", cpu: "cpu", await: "awaiting" }[clock], descending: true,
+  }),
+  lines: () => ({ column: "line", descending: false }),
+};
+
+const TABLE_EMPTY = {
+  functions: "no function was seen",
+  awaits: "nothing was awaited",
+  tasks: "no task was seen",
+  lines: "no line of this function was seen",
+};
+
+/** Whether a row of functions has anything to show: a function seen only idle has not. */
+function hasTimes(row) {
+  return row.seenTotal + row.cpuTotal + row.awaitTotal + row.blockedTotal > 0;
+}
+
+function isTheirs(row) {
+  return Number(row.origin !== "app" || Boolean(row.bridge));
+}
+
+/** A row's time under a clock, in itself ("Self") or with what it called ("Total"). */
+function timeOf(row, clock, part) {
+  return clock === "wall"
+    ? row[`cpu${part}`] + row[`await${part}`] + row[`blocked${part}`] : row[clock + part];
+}
+
+class ReportTables {
+  /**
+   * @param {HTMLElement} host
+   * @param {ReportProfile} profile
+   * @param {{open: function(tab, row), order: function(sort text)}} callbacks
+   */
+  constructor(host, profile, callbacks) {
+    this.host = host;
+    this.profile = profile;
+    this.callbacks = callbacks;
+    this.tab = "";
+    this.rowsOf = {};
+  }
+
+  /**
+   * @param {PageState} state
+   * @param {Uint8Array|null} scope samples that count; the same object means the same samples
+   */
+  show(state, scope) {
+    if (scope !== this.scope || !this.sums) {
+      this.scope = scope;
+      this.rowsOf = {};
+      this.sums = this.sumUp(scope);
+    }
+    this.state = state;
+    this.sums.lived = this.sums.wall + (state.idle ? this.sums.idle : 0);
+    if (state.tab !== this.tab) this.open(state.tab);
+    const dim = (row) => row.origin !== undefined && isTheirs(row) === 1;
+    const chosen = (row) => row.fn !== undefined && row.fn === state.fn && state.tab === "functions";
+    this.chooseRows(state);
+    const sort = this.sortOf(state);
+    this.table.show(this.rows, { sort, filter: state.filter, dim, chosen, clock: state.clock });
+  }
+
+  open(tab) {
+    this.tab = tab;
+    this.table = new DataTable(this.host, {
+      columns: TABLE_COLUMNS[tab](this),
+      label: { functions: "Functions", awaits: "Await sites", tasks: "Tasks", lines: "Lines" }[tab],
+      empty: TABLE_EMPTY[tab],
+      open: (row) => this.callbacks.open(tab, row),
+      order: (column, descending) => this.callbacks.order(`${column}${descending ? "-" : "+"}`),
+    });
+    this.table.table.classList.add(`t-${tab}`);
+  }
+
+  sortOf(state) {
+    const column = state.sort.slice(0, -1);
+    const known = this.table.options.columns.some(({ id }) => id === column);
+    return known
+      ? { column, descending: state.sort.endsWith("-") } : TABLE_ORDERS[state.tab](state.clock);
+  }
+
+  /** Make the tab's rows; the same array as before where nothing changed, so sort keys stay. */
+  chooseRows({ tab, fn, mine, bridges }) {
+    const key = `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges}`;
+    if (!this.rowsOf[key]) this.rowsOf[key] = this.makeRows(tab, fn, mine, bridges);
+    this.rows = this.rowsOf[key];
+  }
+
+  makeRows(tab, fn, mine, bridges) {
+    const { profile, scope } = this;
+    if (tab === "lines") return fn < 0 ? [] : lineRows(profile, fn, scope);
+    if (tab === "tasks") return groupRows(profile, scope);
+    const wanted = (row) => !mine || row.origin === "app";
+    if (tab === "awaits") return siteRows(profile, scope).filter(wanted);
+    // What the graph folds away has no box that a click could go to.
+    return functionRows(profile, scope).filter((row) =>
+      wanted(row) && hasTimes(row) && (!row.bridge || (bridges && !mine)));
+  }
+
+  sumUp(scope) {
+    const { samples, sampleCount } = this.profile;
+    const sums = { cpu: 0, awaiting: 0, ready: 0, blocked: 0, idle: 0 };
+    for (let sample = 0; sample < sampleCount; sample += 1) {
+      if (scope !== null && !scope[sample]) continue;
+      for (const part of Object.keys(sums)) sums[part] += samples[part][sample];
+    }
+    sums.waiting = sums.awaiting + sums.ready;
+    sums.await = sums.waiting;
+    sums.wall = sums.cpu + sums.waiting + sums.blocked;
+    return sums;
+  }
+
+  wallOf(row) {
+    return row.wall - (this.state.idle ? 0 : row.idle);
+  }
+
+  onClock(clock) {
+    return this.state.clock === clock;
+  }
+
+  /** The columns self and total of a clock. */
+  pair(clock) {
+    const what = CLOCK_WORDS[clock];
+    const band = CLOCK_BANDS[clock];
+    return [
+      {
+        id: `${clock}Self`, label: "self", band, clock, type: "time",
+        hint: `${what} in itself, without what it called`, value: (row) => timeOf(row, clock, "Self"),
+      },
+      {
+        id: `${clock}Total`, label: "total", band, clock, type: "time",
+        hint: `${what} in itself and in all that it called; recursion counts once`,
+        value: (row) => timeOf(row, clock, "Total"),
+        bar: (row) => this.onClock(clock) && timeOf(row, clock, "Total") / this.sums[clock],
+      },
+    ];
+  }
+}
+
+/** The tabs, what the tables are about, their filter, and the table that is chosen. */
+class TablePanel {
+  /**
+   * @param {ReportProfile} profile
+   * @param {PageState} state
+   * @param {{open: function(tab, row)}} callbacks a row was chosen
+   */
+  constructor(profile, state, { open }) {
+    this.profile = profile;
+    this.state = state;
+    /** The box that the graph is zoomed to, null for none. */
+    this.scopeBox = null;
+    this.panel = document.getElementById("tables");
+    this.note = document.getElementById("scope");
+    this.filter = document.getElementById("filter");
+    this.tabs = [...document.querySelectorAll("#tabs [data-tab]")];
+    this.tables = new ReportTables(this.panel, profile, {
+      open, order: (sort) => state.set({ sort }),
+    });
+    this.tabs.forEach((tab, place) => {
+      tab.title = `${tab.textContent} (${place + 1})`;
+      tab.addEventListener("click", () => this.choose(tab.dataset.tab));
+      tab.addEventListener("keydown", (event) => this.keyed(event, place));
+    });
+    this.filter.addEventListener("input", () => state.set({ filter: this.filter.value }));
+  }
+
+  choose(tab) {
+    if (tab !== this.state.tab) {
+      this.state.set({ tab, sort: "", filter: "" });
+    }
+  }
+
+  /** Arrows go from tab to tab, as in every list of tabs. */
+  keyed(event, place) {
+    const count = this.tabs.length;
+    const targets = {
+      ArrowRight: (place + 1) % count, ArrowLeft: (place + count - 1) % count,
+      Home: 0, End: count - 1,
+    };
+    if (event.key in targets) {
+      const tab = this.tabs[targets[event.key]];
+      this.choose(tab.dataset.tab);
+      tab.focus();
+      event.preventDefault();
+    }
+  }
+
+  show(scope) {
+    const { state } = this;
+    for (const tab of this.tabs) {
+      const chosen = tab.dataset.tab === state.tab;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+    }
+    this.panel.setAttribute("aria-labelledby", `tab-${state.tab}`);
+    if (this.filter.value !== state.filter) {
+      this.filter.value = state.filter;
+    }
+    this.showNote();
+    this.tables.show(state, scope);
+  }
+
+  /** Say which part of the profile the numbers are of. */
+  showNote() {
+    const { state, profile, scopeBox } = this;
+    const parts = [];
+    if (state.tab === "lines") {
+      parts.push(state.fn >= 0 && state.fn < profile.functionCount
+        ? element("span", { class: "of" }, "of ", isolated(profile.functionLabel(state.fn)))
+        : element("span", { class: "of" }, "choose a function: a box, or a row of the functions"));
+    }
+    if (scopeBox) {
+      const inside = state.scope === "zoom";
+      const name = isolated(scopeBox.info.label);
+      const button = element("button", { type: "button" }, inside ? "show all" : "only within it");
+      button.addEventListener("click", () => state.set({ scope: inside ? "all" : "zoom" }));
+      parts.push(element("span", { class: "within" },
+        inside ? "within " : "everything, not only ", name), button);
+    }
+    this.note.replaceChildren(...parts);
+  }
+}
