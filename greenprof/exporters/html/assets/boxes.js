@@ -165,7 +165,7 @@ class BottomBox extends DownBox {
   makeChildren() {
     const { tree, clock } = this.chart;
     const weights = tree.ownWeights(clock);
-    const { seen } = tree.own;
+    const { seen } = tree;
     const found = [];
     for (let node = 1; node < tree.size; node++) {
       if (weights[node] > 0 || seen[node] > 0) {

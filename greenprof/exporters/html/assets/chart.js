@@ -71,20 +71,28 @@ class Chart {
 
   /** A mask over the samples that have time in a box: what the tables show of it. */
   samplesUnder(box) {
-    const { tree } = this;
-    const { samples, sampleCount, isStateKey } = tree.profile;
-    const marks = box.mark(new Uint8Array(tree.size));
+    // The last one is kept: a box's figures and the tables come one after the other.
+    if (this.masked?.box !== box) {
+      this.masked = { box, mask: this.#mask(box) };
+    }
+    return this.masked.mask;
+  }
+
+  #mask(box) {
+    const { sampleNode, key, parent, size, profile } = this.tree;
+    const { samples, sampleCount, functionKeys, rootKey } = profile;
+    const marks = box.mark(new Uint8Array(size));
     const mask = new Uint8Array(sampleCount);
     for (let sample = 0; sample < sampleCount; sample++) {
-      const node = tree.sampleNode[sample];
+      const node = sampleNode[sample];
       if (node < 0) {
         continue;
       }
-      mask[sample] = marks[node];
-      if (marks[node] === 0 && samples.cpu[sample] > 0) {
+      if (marks[node] === 1) {
+        mask[sample] = 1;
+      } else if (samples.cpu[sample] > 0 && key[node] >= functionKeys && key[node] < rootKey) {
         // A sample that waited may have used the CPU as well: that part is the frame's own.
-        const waits = isStateKey.call(tree.profile, tree.key[node]);
-        mask[sample] = waits ? marks[tree.parent[node]] : 0;
+        mask[sample] = marks[parent[node]];
       }
     }
     return mask;

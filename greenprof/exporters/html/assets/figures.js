@@ -3,47 +3,44 @@
 // Rows of the page's tables, of the whole profile or of the samples of a mask ("scope"): the same
 // figures as greenprof/analysis.py gives for the whole. Times are nanoseconds.
 
-/** Own and total times of the profile's stack nodes within a scope. */
-class NodeFigures {
-  constructor(profile, scope) {
-    const { samples, sampleCount, nodeParent, nodeCount } = profile;
-    const columns = () => ({
-      cpu: new Float64Array(nodeCount),
-      await: new Float64Array(nodeCount),
-      blocked: new Float64Array(nodeCount),
-      seen: new Float64Array(nodeCount),
-    });
-    this.own = columns();
-    for (let sample = 0; sample < sampleCount; sample++) {
-      const node = samples.node[sample];
-      if (node >= 0 && (scope === null || scope[sample] === 1)) {
-        this.own.cpu[node] += samples.cpu[sample];
-        this.own.await[node] += samples.awaiting[sample] + samples.ready[sample];
-        this.own.blocked[node] += samples.blocked[sample];
-        // Nothing here has a column for idle time, so idle looks do not count as looks either.
-        this.own.seen[node] += samples.state[sample] === STATE_IDLE ? 0 : samples.count[sample];
-      }
-    }
-    this.total = {};
-    for (const [name, own] of Object.entries(this.own)) {
-      const total = own.slice();
-      for (let node = nodeCount - 1; node >= 0; node--) {
-        if (nodeParent[node] >= 0) {
-          total[nodeParent[node]] += total[node];
-        }
-      }
-      this.total[name] = total;
-    }
-  }
+// What is summed, in the order of the columns of arrays: CPU, await, blocked, seen.
+const SUMMED = 4;
 
-  /** The figures of a scope; the last ones are kept, as the tables come one after another. */
-  static of(profile, scope) {
-    const last = profile.lastFigures;
-    if (last === undefined || last.scope !== scope) {
-      profile.lastFigures = { scope, figures: new NodeFigures(profile, scope) };
-    }
-    return profile.lastFigures.figures;
+/** Adds a sample's columns to those of an array. */
+function addSample(sums, start, samples, sample) {
+  sums[start] += samples.cpu[sample];
+  sums[start + 1] += samples.awaiting[sample] + samples.ready[sample];
+  sums[start + 2] += samples.blocked[sample];
+  // Nothing here has a column for idle time, so idle looks do not count as looks either.
+  sums[start + 3] += samples.state[sample] === STATE_IDLE ? 0 : samples.count[sample];
+}
+
+/** Sums for each stack node and what is below it within a scope, SUMMED columns each. */
+function nodeTotals(profile, scope) {
+  const { samples, sampleCount, nodeParent, nodeCount } = profile;
+  // The last one is kept: the tables come one after another.
+  const last = profile.lastTotals;
+  if (last !== undefined && last.scope === scope) {
+    return last.totals;
   }
+  const totals = new Float64Array(nodeCount * SUMMED);
+  for (let sample = 0; sample < sampleCount; sample++) {
+    if (samples.node[sample] >= 0 && (scope === null || scope[sample] === 1)) {
+      addSample(totals, samples.node[sample] * SUMMED, samples, sample);
+    }
+  }
+  for (let node = nodeCount - 1; node >= 0; node--) {
+    const above = nodeParent[node] * SUMMED;
+    if (above >= 0) {
+      const start = node * SUMMED;
+      totals[above] += totals[start];
+      totals[above + 1] += totals[start + 1];
+      totals[above + 2] += totals[start + 2];
+      totals[above + 3] += totals[start + 3];
+    }
+  }
+  profile.lastTotals = { scope, totals };
+  return totals;
 }
 
 /** A mask of the stack nodes whose function is in no level above them: recursion counts once. */
@@ -87,40 +84,41 @@ const ROW_TIMES = [
   "seenTotal",
 ];
 
-/** Sums of stack nodes' figures for rows that are given by number: functions, or lines. */
+/** Figures of rows given by number; `rowOfFrame` tells each frame's (-1: none). */
 class RowSums {
-  constructor(profile, scope, rowCount) {
-    this.figures = NodeFigures.of(profile, scope);
-    this.outermost = outermostNodes(profile);
-    this.sums = new Float64Array(rowCount * ROW_TIMES.length);
-  }
-
-  add(row, node) {
-    const { own, total } = this.figures;
-    // Of a small scope most stack nodes have nothing.
-    if (total.seen[node] === 0 && total.cpu[node] === 0 && total.await[node] === 0) {
-      if (total.blocked[node] === 0) {
-        return;
+  constructor(profile, scope, rowOfFrame, rowCount) {
+    const { samples, sampleCount, nodeFrame, nodeCount } = profile;
+    const columns = ROW_TIMES.length;
+    const sums = new Float64Array(rowCount * columns);
+    for (let sample = 0; sample < sampleCount; sample++) {
+      const node = samples.node[sample];
+      if (node >= 0 && (scope === null || scope[sample] === 1)) {
+        const row = rowOfFrame[nodeFrame[node]];
+        if (row >= 0) {
+          addSample(sums, row * columns, samples, sample);
+        }
       }
     }
-    const { sums } = this;
-    const start = row * ROW_TIMES.length;
-    sums[start] += own.cpu[node];
-    sums[start + 1] += own.await[node];
-    sums[start + 2] += own.blocked[node];
-    sums[start + 3] += own.seen[node];
-    if (this.outermost[node] === 1) {
-      sums[start + 4] += total.cpu[node];
-      sums[start + 5] += total.await[node];
-      sums[start + 6] += total.blocked[node];
-      sums[start + 7] += total.seen[node];
+    const totals = nodeTotals(profile, scope);
+    const outermost = outermostNodes(profile);
+    for (let node = 0; node < nodeCount; node++) {
+      const row = outermost[node] === 1 ? rowOfFrame[nodeFrame[node]] : -1;
+      for (let column = 0; row >= 0 && column < SUMMED; column++) {
+        sums[row * columns + SUMMED + column] += totals[node * SUMMED + column];
+      }
     }
+    this.sums = sums;
   }
 
   /** Whether a row has anything; a line of a recursive function may have its total elsewhere. */
   has(row) {
     const start = row * ROW_TIMES.length;
-    return this.sums.subarray(start, start + ROW_TIMES.length).some((sum) => sum > 0);
+    for (let column = 0; column < ROW_TIMES.length; column++) {
+      if (this.sums[start + column] > 0) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** Writes the figures of a row number into a row of a table. */
@@ -134,11 +132,8 @@ class RowSums {
 
 /** Functions; those with anything in the scope: {fn, name, place, origin, bridge, cpuSelf, ...}. */
 function functionRows(profile, scope) {
-  const { functions, functionCount, frameFunction, nodeFrame, nodeCount } = profile;
-  const sums = new RowSums(profile, scope, functionCount);
-  for (let node = 0; node < nodeCount; node++) {
-    sums.add(frameFunction[nodeFrame[node]], node);
-  }
+  const { functions, functionCount, frameFunction } = profile;
+  const sums = new RowSums(profile, scope, frameFunction, functionCount);
   const bridges = profile.bridgeFunctions;
   const rows = [];
   for (let fn = 0; fn < functionCount; fn++) {
@@ -158,17 +153,14 @@ function functionRows(profile, scope) {
 
 /** Lines of a function, by number: {line, seenSelf, ...}; totals add up to the function's. */
 function lineRows(profile, fn, scope) {
-  const { frameFunction, frameLine, nodeFrame, nodeCount } = profile;
+  const { frameFunction, frameLine } = profile;
   const lines = [...new Set(frameLine.filter((_, frame) => frameFunction[frame] === fn))];
   lines.sort((one, other) => one - other);
   const numbers = new Map(lines.map((line, number) => [line, number]));
-  const sums = new RowSums(profile, scope, lines.length);
-  for (let node = 0; node < nodeCount; node++) {
-    const frame = nodeFrame[node];
-    if (frameFunction[frame] === fn) {
-      sums.add(numbers.get(frameLine[frame]), node);
-    }
-  }
+  const rowOfFrame = frameFunction.map((its, frame) =>
+    its === fn ? numbers.get(frameLine[frame]) : -1,
+  );
+  const sums = new RowSums(profile, scope, rowOfFrame, lines.length);
   const rows = lines.map((line, number) => sums.fill(number, { line }));
   return rows.filter((_, number) => sums.has(number));
 }

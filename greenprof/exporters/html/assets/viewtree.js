@@ -4,6 +4,7 @@
 // code only or not, whole or by task or thread. All of it is made anew at each switch, within a few
 // frames of animation, hence arrays of numbers and no objects.
 
+// As the states of a profile, with CPU time in the place of the first one.
 const TIMES = ["cpu", "awaiting", "ready", "blocked", "idle", "seen"];
 const CLOCK_TIMES = {
   wall: ["cpu", "awaiting", "ready", "blocked", "idle"],
@@ -85,26 +86,28 @@ class ViewTree {
     this.size = table.count;
     this.parent = table.parent.subarray(0, this.size);
     this.key = table.key.subarray(0, this.size);
-    this.own = {};
-    this.total = {};
-    for (const name of TIMES) {
-      this.own[name] = new Float64Array(this.size);
-    }
+    // What a node's own time is, its key says: waiting of a box of waiting, CPU time of all others.
+    this.amounts = new Float64Array(this.size);
+    this.seen = new Float64Array(this.size);
     this.#addOwn(frameNodes, left);
-    for (const name of TIMES) {
-      this.total[name] = ViewTree.#withChildren(this.own[name], this.parent);
-    }
     this.cache = new Map();
+    /** Own and total figures of the nodes by name: own.cpu, total.seen; made on first use. */
+    this.own = ViewTree.#columns((name) => this.#ownColumn(name));
+    this.total = ViewTree.#columns((name) => ViewTree.#withChildren(this.own[name], this.parent));
   }
 
   /** Total time of each node under a clock, nanoseconds. */
   weights(clock) {
-    return this.#cached(`total ${clock}`, () => this.#sum(this.total, clock));
+    const own = () => this.ownWeights(clock);
+    return this.#cached(`total ${clock}`, () => ViewTree.#withChildren(own(), this.parent));
   }
 
   /** Time of each node itself under a clock, nanoseconds. */
   ownWeights(clock) {
-    return this.#cached(`own ${clock}`, () => this.#sum(this.own, clock));
+    if (clock === "wall") {
+      return this.amounts;
+    }
+    return this.#cached(`own ${clock}`, () => this.#chosen(CLOCK_TIMES[clock]));
   }
 
   /** Children of the nodes: {first, next}, -1 ends a list. */
@@ -115,9 +118,15 @@ class ViewTree {
   /** The function of each node, -1 for what is none. */
   get functionOf() {
     return this.#cached("functions", () => {
+      const { key, size } = this;
       const { functionKeys } = this.profile;
-      // A division by a constant in a loop of its own: charts and the search come back to it often.
-      return this.key.map((key) => (key < functionKeys ? (key / KEYS_PER_FUNCTION) | 0 : -1));
+      const functions = new Int32Array(size).fill(-1);
+      for (let node = 0; node < size; node++) {
+        if (key[node] < functionKeys) {
+          functions[node] = (key[node] / KEYS_PER_FUNCTION) | 0;
+        }
+      }
+      return functions;
     });
   }
 
@@ -128,19 +137,38 @@ class ViewTree {
     return this.cache.get(name);
   }
 
-  #sum(times, clock) {
-    const [first, ...others] = CLOCK_TIMES[clock];
-    if (others.length === 0) {
-      return times[first];
-    }
-    const sum = times[first].slice();
-    for (const name of others) {
-      const added = times[name];
-      for (let node = 0; node < sum.length; node++) {
-        sum[node] += added[node];
+  #ownColumn(name) {
+    return name === "seen" ? this.seen : this.#chosen([name]);
+  }
+
+  // The nodes' own time, where it is of one of some kinds.
+  #chosen(names) {
+    const { key, size, amounts, profile } = this;
+    const wanted = TIMES.map((name) => names.includes(name));
+    const chosen = new Float64Array(size);
+    for (let node = 0; node < size; node++) {
+      const state = key[node] - profile.functionKeys;
+      if (wanted[state > 0 && key[node] < profile.rootKey ? state : 0]) {
+        chosen[node] = amounts[node];
       }
     }
-    return sum;
+    return chosen;
+  }
+
+  static #columns(made) {
+    const columns = {};
+    for (const name of TIMES) {
+      Object.defineProperty(columns, name, {
+        configurable: true,
+        enumerable: true,
+        get() {
+          const value = made(name);
+          Object.defineProperty(columns, name, { value, enumerable: true });
+          return value;
+        },
+      });
+    }
+    return columns;
   }
 
   // Finds or makes, for each sample, the node of its innermost visible frame.
@@ -257,16 +285,17 @@ class ViewTree {
 
   #addOwn(frameNodes, left) {
     const { samples, sampleCount } = this.profile;
-    const { own, sampleNode } = this;
+    const { amounts, seen, sampleNode } = this;
+    const { cpu, count, state } = samples;
+    const waits = [null, samples.awaiting, samples.ready, samples.blocked, samples.idle];
     for (let sample = 0; sample < sampleCount; sample++) {
-      own.cpu[frameNodes[sample]] += samples.cpu[sample];
+      amounts[frameNodes[sample]] += cpu[sample];
       if (left[sample] === 0) {
         const node = sampleNode[sample];
-        own.awaiting[node] += samples.awaiting[sample];
-        own.ready[node] += samples.ready[sample];
-        own.blocked[node] += samples.blocked[sample];
-        own.idle[node] += samples.idle[sample];
-        own.seen[node] += samples.count[sample];
+        seen[node] += count[sample];
+        if (node !== frameNodes[sample]) {
+          amounts[node] += waits[state[sample]][sample];
+        }
       }
     }
   }
