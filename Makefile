@@ -1,6 +1,7 @@
-# make demo   profiles the example service and names the files to open
-# make test   the whole suite
-# make lint   ruff and mypy
+# make demo          profiles the example service and names the files to open
+# make test          the whole suite; installs Chromium for it where there is none and it may
+# make lint          ruff and mypy
+# make screenshots   docs/images, from the example service in a real browser
 #
 # Each sets up .venv first, with the first Python >= 3.11 that runs; a second call starts at once.
 # PYTHON=/path/to/python3.12 VENV=.venv-3.12 choose others.
@@ -11,9 +12,9 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 DEMO := demo
-DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof speedscope.json collapsed txt)
+DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof html speedscope.json collapsed txt)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format screenshots clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-ready
@@ -23,12 +24,13 @@ demo: $(VENV)/.demo-ready
 	@$(BIN)/greenprof show $(DEMO)/orders.gprof
 	@echo
 	@echo "Open:"
-	@echo "  $(DEMO)/orders.speedscope.json   at https://www.speedscope.app"
+	@echo "  $(DEMO)/orders.html              in a browser: flame graph, tables, everything"
 	@echo "  $(DEMO)/orders.txt               the summary and whole stacks as trees"
-	@echo "  $(DEMO)/orders.collapsed         with flamegraph.pl or inferno"
 	@echo "  $(DEMO)/orders.gprof             with $(BIN)/greenprof show --tree $(DEMO)/orders.gprof"
+	@echo "  $(DEMO)/orders.speedscope.json   at https://www.speedscope.app"
+	@echo "  $(DEMO)/orders.collapsed         with flamegraph.pl or inferno"
 
-test: $(VENV)/.dev-ready
+test: $(VENV)/.dev-ready $(VENV)/.browser-ready
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.dev-ready
@@ -39,6 +41,9 @@ lint: $(VENV)/.dev-ready
 format: $(VENV)/.dev-ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(VENV)/.dev-ready $(VENV)/.browser-ready
+	$(BIN)/python -m docs.screenshots
 
 clean:
 	rm -rf .venv .venv-* $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
@@ -61,3 +66,8 @@ $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml
 $(VENV)/.dev-ready: $(VENV)/.created pyproject.toml
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.demo-ready
+
+# Tried once: where no browser can be had, the suite says so at its end.
+$(VENV)/.browser-ready: $(VENV)/.dev-ready
+	@$(BIN)/python -m tests.browser --install
+	@touch $@
