@@ -36,6 +36,7 @@ SCRIPTS = (
     "state.js",
     "table.js",
     "tables.js",
+    "places.js",
     "help.js",
     "controls.js",
     "details.js",

@@ -50,7 +50,7 @@ function showWarnings(host, warnings) {
     element("li", {}, isolated(text, "", ""))));
   const many = warnings.length > MOST_OPEN_WARNINGS;
   const summary = element("summary", {}, plural(warnings.length, "warning"));
-  host.replaceChildren(many ? element("details", {}, summary, list) : list);
+  host.replaceChildren(many ? element("details", { open: true }, summary, list) : list);
 }
 
 /** The toolbar: every switch of it is a field of the page's state. */

@@ -25,6 +25,7 @@ class BoxDetails {
     this.tooltip = tooltip;
     this.strip = strip;
     this.actions = actions;
+    this.hovered = null;
     this.pending = 0;
   }
 
@@ -32,15 +33,19 @@ class BoxDetails {
   hover(box, point, chart, clock) {
     cancelAnimationFrame(this.pending);
     if (!box) {
+      this.hovered = null;
       this.tooltip.hidden = true;
       return;
     }
     // A fast pointer crosses more boxes than a screen can show.
     this.pending = requestAnimationFrame(() => {
-      this.tooltip.replaceChildren(
-        this.makeName(box, "p"), this.makeAbout(box, "p"), this.makeFigures(box, chart, clock),
-        this.makeSeen(box, "p"),
-      );
+      if (box !== this.hovered) {
+        this.hovered = box;
+        this.tooltip.replaceChildren(
+          this.makeName(box, "p"), this.makeAbout(box, "p"), this.makeFigures(box, chart, clock),
+          this.makeSeen(box, "p"),
+        );
+      }
       this.tooltip.hidden = false;
       this.place(point);
     });

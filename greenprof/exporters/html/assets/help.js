@@ -58,8 +58,8 @@ function makeHelp(dialog, facts) {
   const words = element("dl", { class: "words" }, ...HELP_WORDS.flatMap(([word, text]) => [
     element("dt", {}, word), element("dd", {}, text)]));
   const noted = facts.filter((fact) => fact[2]).map(([label, value, note]) =>
-    [element("dt", {}, label), element("dd", {}, isolated(value, "", ""), " ",
-      isolated(note, "", ""))]);
+    [element("dt", {}, label), element("dd", {}, isolated(value, "", ""), " (",
+      isolated(note, "", ""), ")")]);
   dialog.replaceChildren(
     close,
     element("h2", { id: "help-title" }, "Reading this report"),

@@ -13,8 +13,8 @@ const NOTHING_WORDS = {
   hidden: "The chosen function has no time here: another clock or another switch may show it.",
 };
 const ROOT_WORDS = { wall: "wall time of tasks", cpu: "CPU time", await: "await time of tasks" };
-const MOST_MATCHES = 1000;
-const LEAST_MATCH_SHARE = 1e-4;
+/** Rows of a zoomed box's callers that are left in view above it. */
+const ROWS_ABOVE = 3;
 
 class ReportPage {
   constructor(payload) {
@@ -48,15 +48,33 @@ class ReportPage {
     this.markChip = byId("mark");
     this.state.listen((changed) => this.update(changed));
     for (const media of [this.darkSystem, this.printing]) {
-      media.addEventListener("change", () => this.update(new Set(["theme"])));
+      media.addEventListener("change", () => this.showTheme());
     }
+    // Safari tells of printing by its media query only, others by these alone when they print a copy.
+    window.addEventListener("beforeprint", () => this.print(true));
+    window.addEventListener("afterprint", () => this.print(false));
     listenToKeys(this.keys());
     this.update(null);
+    this.scrollToZoom();
   }
 
   get dark() {
     const { theme } = this.state;
-    return !this.printing.matches && (theme === "auto" ? this.darkSystem.matches : theme === "dark");
+    return !this.onPaper && (theme === "auto" ? this.darkSystem.matches : theme === "dark");
+  }
+
+  showTheme() {
+    this.print(this.printing.matches);
+    this.update(new Set(["theme"]));
+  }
+
+  print(on) {
+    if (on !== Boolean(this.onPaper)) {
+      this.onPaper = on;
+      this.update(new Set(["theme"]));
+      this.graph.print(on);
+      this.tables.print(on);
+    }
   }
 
   /** Make anew what depends on the fields that changed; all of it for null. */
@@ -67,18 +85,19 @@ class ReportPage {
       document.documentElement.dataset.theme = state.theme;
     }
     if (state.view === "sandwich" && state.fn < 0) {
-      state.fn = this.firstFunction();
+      state.fn = firstFunction(this.profile, state.clock);
     }
     const newTree = has("group", "bridges", "mine", "idle");
     if (newTree) {
       this.tree = new ViewTree(this.profile, state);
     }
+    const switched = newTree && !has("zoom", "view");
     const newChart = newTree || has("clock", "view") || (state.view === "sandwich" && has("fn"));
     if (newChart) {
-      this.makeChart();
+      this.makeChart(switched);
     }
     if (newChart || has("zoom")) {
-      this.findZoom();
+      this.findZoom(switched);
     }
     if (newChart || has("q", "fn", "mark")) {
       this.findMatches();
@@ -88,33 +107,25 @@ class ReportPage {
     this.tables.show(this.scope());
   }
 
-  makeChart() {
+  makeChart(switched) {
     const { state, tree } = this;
     const selected = this.selected && this.chart?.pathOf(this.selected);
     const fn = state.fn < this.profile.functionCount ? state.fn : -1;
     this.chart = new Chart(tree, state.clock, state.view, fn);
-    this.selected = selected ? this.chart.boxAt(selected) : null;
-    const time = formatDuration(this.chart.whole);
+    const likeIt = switched ? boxLike : (chart, path) => chart.boxAt(path);
+    this.selected = selected ? likeIt(this.chart, selected) : null;
+    const time = this.chart.whole ? formatDuration(this.chart.whole) : "no";
     // The one box whose name depends on the clock.
     this.profile.describe(this.profile.rootKey).label = `all: ${time} ${ROOT_WORDS[state.clock]}`;
   }
 
-  /** Find the box that the state says, or the innermost one round it that the switches leave. */
-  findZoom() {
+  /** Find the box that the state says; after a switch, the one most like it. */
+  findZoom(switched) {
     const { state, chart } = this;
-    const path = state.zoom ? state.zoom.split(".").map(Number) : [];
-    this.zoom = null;
-    let box = null;
-    while (path.length && !box) {
-      box = chart.boxAt(path);
-      if (!box) {
-        path.pop();
-      }
-    }
-    if (box?.parent) {
-      this.zoom = box;
-    }
-    const found = this.zoom ? path.join(".") : "";
+    const path = pathOfText(state.zoom);
+    const box = switched && path.length ? boxLike(chart, path) : boxOnPath(chart, path);
+    this.zoom = box?.parent ? box : null;
+    const found = pathText(this.zoom);
     if (found !== state.zoom) {
       state.zoom = found;
       state.write(false);
@@ -175,9 +186,10 @@ class ReportPage {
   }
 
   hover(box, point) {
+    const same = box === this.hovered;
     this.hovered = box;
     this.details.hover(box, point, this.chart, this.state.clock);
-    if (!this.selected) {
+    if (!this.selected && !same) {
       this.showDetails();
     }
   }
@@ -194,7 +206,7 @@ class ReportPage {
   }
 
   zoomTo(box) {
-    this.state.set({ zoom: box?.parent ? this.chart.pathOf(box).join(".") : "" });
+    this.state.set({ zoom: pathText(box) });
   }
 
   /** Go from a row of a table to the graph. */
@@ -210,8 +222,18 @@ class ReportPage {
       return;
     }
     this.draw();
+    this.scrollToZoom();
     this.host.scrollIntoView({ block: "nearest" });
     this.graph.focus();
+  }
+
+  /** After a jump, show what lies below the box: its many callers would fill the graph. */
+  scrollToZoom() {
+    const { layout, scroller } = this.graph;
+    if (this.zoom && layout && !layout.isUp(this.zoom)) {
+      const { row } = layout.placeOf(this.zoom);
+      scroller.scrollTop = Math.max(row - ROWS_ABOVE, 0) * FLAME_ROW;
+    }
   }
 
   goToFunction(fn) {
@@ -221,8 +243,7 @@ class ReportPage {
       return;
     }
     const box = this.chart.heaviest(fn);
-    const zoom = box ? box.chart.pathOf(box).join(".") : "";
-    state.set({ fn, mark: true, q: "", view: "top", zoom });
+    state.set({ fn, mark: true, q: "", view: "top", zoom: pathText(box) });
     this.selected = box && this.zoom;
   }
 
@@ -237,36 +258,11 @@ class ReportPage {
     return this.scopeMask ?? null;
   }
 
-  /** The function that a sandwich shows before any was chosen: the heaviest one of the user's. */
-  firstFunction() {
-    const rows = functionRows(this.profile, null).filter(hasTimes);
-    const weight = (row) => row.cpuTotal + row.awaitTotal + row.blockedTotal;
-    const own = rows.filter((row) => row.origin === "app" && !row.bridge);
-    const most = (some) => some.reduce((best, row) => (weight(row) > weight(best) ? row : best));
-    return own.length ? most(own).fn : rows.length ? most(rows).fn : -1;
-  }
-
-  /** Boxes that the search found, the widest first, of those wide enough to be seen. */
-  matchedBoxes() {
-    const { chart, matches } = this;
-    const todo = [chart.down, ...(chart.up ? chart.up.children : [])];
-    const found = [];
-    const least = chart.whole * LEAST_MATCH_SHARE;
-    for (let at = 0; at < todo.length && found.length < MOST_MATCHES; at += 1) {
-      const box = todo[at];
-      if (box.info.fn >= 0 && matches[box.info.fn]) {
-        found.push(box);
-      }
-      todo.push(...box.children.filter((child) => child.weight >= least));
-    }
-    return found.sort((a, b) => b.weight - a.weight);
-  }
-
   nextMatch(step) {
     if (!this.matches) {
       return;
     }
-    const boxes = this.matchedBoxes();
+    const boxes = matchedBoxes(this.chart, this.matches);
     if (!boxes.length) {
       return;
     }
@@ -287,6 +283,10 @@ class ReportPage {
   /** End what stands out: the search, then the marked function. */
   escape(event) {
     const { state } = this;
+    const { activeElement } = document;
+    if (activeElement === this.toolbar.search) {
+      activeElement.blur();
+    }
     if (state.q) {
       state.set({ q: "" });
     } else if (state.mark) {

@@ -30,7 +30,8 @@ function isolated(text, className = "", title = text) {
 }
 
 /**
- * Columns: {id, label, band, hint, type: "text" | "time" | "count", value(row), title(row), bar}.
+ * Columns: {id, label, band, hint, type: "text" | "time" | "count", value(row), text(row),
+ * title(row), bar(row)}. `text` is what is shown of a number that is no amount.
  * `band` is the head above neighbouring columns; `bar(row)` a share from 0 to 1 drawn in the cell.
  */
 class DataTable {
@@ -166,7 +167,7 @@ class DataTable {
     this.body.replaceChildren(...shown.map((row, place) => this.makeRow(row, place)));
     const columns = this.options.columns.length;
     if (!shown.length) {
-      const text = this.filter && this.rows.length ? "no row holds this text" : this.options.empty;
+      const text = this.filter && this.rows.length ? "no row holds this text" : this.options.empty();
       this.body.append(element("tr", { class: "none" }, element("td", { colspan: columns }, text)));
     }
     const left = this.shown.length - shown.length;
@@ -195,8 +196,7 @@ class DataTable {
       cell.append(isolated(value, "", column.title?.(row) ?? value));
     } else {
       const format = column.type === "time" ? formatDuration : formatCount;
-      // A line's number is no amount: it has no thousands.
-      cell.textContent = column.plain ? String(value) : value ? format(value) : "-";
+      cell.textContent = column.text?.(row) ?? (value ? format(value) : "-");
       cell.classList.toggle("zero", !value);
     }
     if (column.clock && column.clock === this.clock) cell.classList.add("current");

@@ -92,7 +92,7 @@ const TABLE_COLUMNS = {
   lines: (tables) => [
     {
       id: "line", label: "line", type: "count", value: (row) => row.line,
-      hint: "The line that ran, called or waited", plain: true,
+      hint: "The line that ran, called or waited", text: (row) => tables.placeOf(row.line),
     },
     {
       id: "seenSelf", label: "self", band: "seen in samples", type: "count",
@@ -133,6 +133,8 @@ const TABLE_EMPTY = {
   tasks: "no task was seen",
   lines: "no line of this function was seen",
 };
+
+const NO_FUNCTION = "choose a function: a box of the graph, or a row of the functions";
 
 /** Whether a row of functions has anything to show: a function seen only idle has not. */
 function hasTimes(row) {
@@ -188,7 +190,7 @@ class ReportTables {
     this.table = new DataTable(this.host, {
       columns: TABLE_COLUMNS[tab](this),
       label: { functions: "Functions", awaits: "Await sites", tasks: "Tasks", lines: "Lines" }[tab],
-      empty: TABLE_EMPTY[tab],
+      empty: () => (tab === "lines" && this.state.fn < 0 ? NO_FUNCTION : TABLE_EMPTY[tab]),
       open: (row) => this.callbacks.open(tab, row),
       order: (column, descending) => this.callbacks.order(`${column}${descending ? "-" : "+"}`),
     });
@@ -237,6 +239,12 @@ class ReportTables {
     return row.wall - (this.state.idle ? 0 : row.idle);
   }
 
+  placeOf(line) {
+    const { functions, payload } = this.profile;
+    const place = payload.places[functions.path[this.state.fn]];
+    return place ? `${place}:${line}` : String(line);
+  }
+
   onClock(clock) {
     return this.state.clock === clock;
   }
@@ -273,6 +281,7 @@ class TablePanel {
     /** The box that the graph is zoomed to, null for none. */
     this.scopeBox = null;
     this.panel = document.getElementById("tables");
+    this.paper = document.getElementById("paper");
     this.note = document.getElementById("scope");
     this.filter = document.getElementById("filter");
     this.tabs = [...document.querySelectorAll("#tabs [data-tab]")];
@@ -327,10 +336,8 @@ class TablePanel {
   showNote() {
     const { state, profile, scopeBox } = this;
     const parts = [];
-    if (state.tab === "lines") {
-      parts.push(state.fn >= 0 && state.fn < profile.functionCount
-        ? element("span", { class: "of" }, "of ", isolated(profile.functionLabel(state.fn)))
-        : element("span", { class: "of" }, "choose a function: a box, or a row of the functions"));
+    if (state.tab === "lines" && state.fn >= 0) {
+      parts.push(element("span", {}, "of ", isolated(profile.functionLabel(state.fn))));
     }
     if (scopeBox) {
       const inside = state.scope === "zoom";
@@ -341,5 +348,21 @@ class TablePanel {
         inside ? "within " : "everything, not only ", name), button);
     }
     this.note.replaceChildren(...parts);
+  }
+
+  /** For paper, which has no tabs: one table after the other; nothing for the screen. */
+  print(on) {
+    this.paper.hidden = !on;
+    this.paper.replaceChildren();
+    for (const tab of on ? this.tabs : []) {
+      const name = tab.dataset.tab;
+      if (name !== "lines" || this.state.tab === name) {
+        const host = element("div");
+        this.paper.append(
+          element("section", { class: "on-paper" }, element("h2", {}, tab.textContent), host));
+        const tables = new ReportTables(host, this.profile, {});
+        tables.show({ ...this.state, tab: name, sort: "", filter: "" }, this.tables.scope);
+      }
+    }
   }
 }

@@ -1,0 +1,81 @@
+"use strict";
+
+/** Ways to a box of a chart: by the path in the address, by what a search found, by its function. */
+
+const MOST_MATCHES = 1000;
+const LEAST_MATCH_SHARE = 1e-4;
+
+/** Return the box that a path of keys leads to, or the last one on the way that is there. */
+function boxOnPath(chart, path) {
+  for (let length = path.length; length > 0; length -= 1) {
+    const box = chart.boxAt(path.slice(0, length));
+    if (box) {
+      return box;
+    }
+  }
+  return null;
+}
+
+/**
+ * Return the box of another tree's chart that is most like the one that a path led to: switches
+ * fold frames away, unfold others, and put tasks above them.
+ */
+function boxLike(chart, path) {
+  const { profile } = chart.tree;
+  const sandwich = chart.view === "sandwich";
+  const keys = sandwich ? path.slice(1) : path;
+  const fnOf = (key) => profile.functionOf(key);
+  // The kind of a frame and the boundary above it are parts of its key; a switch may change both.
+  const alike = (key, other) => key === other || (fnOf(key) >= 0 && fnOf(key) === fnOf(other));
+  let box = sandwich && path[0] === 1 ? chart.up : chart.down;
+  let last = -1;
+  for (const key of keys) {
+    const child = box.children.find((one) => alike(one.key, key));
+    box = child ?? box;
+    last = child ? key : last;
+  }
+  const wanted = keys.length ? keys[keys.length - 1] : -1;
+  if (last === wanted || fnOf(wanted) < 0 || chart.view !== "top") {
+    return box;
+  }
+  return chart.heaviest(fnOf(wanted)) ?? box;
+}
+
+/** Return the keys of a path as the address has it. */
+function pathOfText(text) {
+  return text ? text.split(".").map(Number) : [];
+}
+
+/** Return a path as the address has it; "" for the whole chart. */
+function pathText(box) {
+  return box?.parent ? box.chart.pathOf(box).join(".") : "";
+}
+
+/** Return the boxes of marked functions, the widest first, of those wide enough to be seen. */
+function matchedBoxes(chart, matches) {
+  const todo = [chart.down, ...(chart.up ? chart.up.children : [])];
+  const found = [];
+  const least = chart.whole * LEAST_MATCH_SHARE;
+  for (let at = 0; at < todo.length && found.length < MOST_MATCHES; at += 1) {
+    const box = todo[at];
+    if (box.info.fn >= 0 && matches[box.info.fn]) {
+      found.push(box);
+    }
+    for (const child of box.children) {
+      if (child.weight < least) {
+        break;
+      }
+      todo.push(child);
+    }
+  }
+  return found.sort((a, b) => b.weight - a.weight);
+}
+
+/** Return the function to look at before any was chosen: the heaviest one of the user's; or -1. */
+function firstFunction(profile, clock) {
+  const rows = functionRows(profile, null).filter(hasTimes);
+  const own = rows.filter((row) => !isTheirs(row));
+  const heaviest = (best, row) =>
+    (best && timeOf(best, clock, "Total") >= timeOf(row, clock, "Total") ? best : row);
+  return (own.length ? own : rows).reduce(heaviest, null)?.fn ?? -1;
+}
