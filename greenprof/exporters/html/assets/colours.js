@@ -101,6 +101,9 @@ const SHADES = [
 const VARIED = new Set(["yours", "library", "awaited", "awaited-library", "bridge"]);
 const HATCHED = new Set(["await"]);
 
+// WCAG AA for text of this size.
+const LEAST_CONTRAST = 4.5;
+
 const THEMES = {
   light: {
     background: "#ffffff",
@@ -216,15 +219,46 @@ function mixColour(category, shade, dark, tone) {
   );
   if (tone) {
     const fill = blendColours(full, theme.background, tone === "faded" ? 0.7 : 0.6);
-    const text = tone === "faded" ? theme.fadedText : theme.outline;
+    const wanted = tone === "faded" ? theme.fadedText : theme.outline;
+    const text = readableText(wanted, theme.outline, [fill]);
     return { fill, text, soft: text, pattern: null, line: fill };
   }
   const text = darkText ? theme.darkText : theme.lightText;
+  const hatched = HATCHED.has(category);
+  const line = hatched
+    ? hexOfOklch(lightness + (dark ? 0.06 : -0.055), chroma + 0.03, hue)
+    : full;
   return {
     fill: full,
     text,
-    soft: blendColours(text, full, 0.16),
-    pattern: HATCHED.has(category) ? "hatch" : null,
-    line: hexOfOklch(lightness + (dark ? 0.06 : -0.055), chroma + 0.03, hue),
+    soft: readableText(blendColours(text, full, 0.2), text, [full, line]),
+    pattern: hatched ? "hatch" : null,
+    line,
   };
+}
+
+/** Return `wanted`, moved towards `best` as far as text needs to be read on all the grounds. */
+function readableText(wanted, best, grounds) {
+  let text = wanted;
+  for (let share = 0; share <= 1; share += 0.125) {
+    text = blendColours(wanted, best, share);
+    if (grounds.every((ground) => contrastOf(text, ground) >= LEAST_CONTRAST)) {
+      break;
+    }
+  }
+  return text;
+}
+
+/** Return the contrast of two colours, 1 to 21, as WCAG 2 defines it. */
+function contrastOf(one, other) {
+  const [low, high] = [luminanceOf(one), luminanceOf(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}
+
+function luminanceOf(hex) {
+  const [red, green, blue] = channelsOfHex(hex).map((value) => {
+    const part = value / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }

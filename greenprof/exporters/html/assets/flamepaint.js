@@ -16,6 +16,7 @@ class FlameLabels {
   #context;
   #widths = new Map();
   #cuts = new Map();
+  #cutCount = 0;
 
   constructor(context) {
     this.#context = context;
@@ -43,16 +44,18 @@ class FlameLabels {
     const whole = Math.floor(room);
     let cuts = this.#cuts.get(text);
     if (cuts === undefined) {
-      if (this.#cuts.size > 20_000) {
-        this.#cuts.clear();
-      }
       cuts = new Map();
       this.#cuts.set(text, cuts);
     }
-    let cut = cuts.get(whole);
-    if (cut === undefined) {
-      cut = this.#cut(text, whole);
-      cuts.set(whole, cut);
+    if (!cuts.has(whole)) {
+      cuts.set(whole, this.#cut(text, whole));
+      this.#cutCount += 1;
+    }
+    const cut = cuts.get(whole);
+    // Each step of an animation cuts at other widths.
+    if (this.#cutCount > 50_000) {
+      this.#cuts.clear();
+      this.#cutCount = 0;
     }
     return cut;
   }
