@@ -31,36 +31,40 @@ class Shot:
     name: str
     fragment: str = ""
     function: str = ""
-    """The function to zoom to, or in a sandwich the one in the middle."""
+    """The function to zoom to, or the one in the middle of a sandwich, or whose lines are shown."""
     hover: str = ""
     """The function to hover over."""
     part: str = ""
     """A selector of the part to take; the window as a whole without it."""
+    most: int = 10_000
+    """How much of a part that is higher is taken, css px."""
     height: int = 800
     dark: bool = False
 
 
+TASKS = "group=task"
 SHOTS = (
-    Shot("report", "group=task", height=900),
-    Shot("dark", "group=task", height=900, dark=True),
-    Shot("boundaries", "group=task", function="statement", part="#graph", height=1100),
-    Shot("tooltip", "group=task&mine=1", hover="summary", part=".picture"),
-    Shot("mine", "group=task&mine=1", part="#graph", height=700),
+    Shot("report", TASKS, function="statement", height=840),
+    Shot("dark", TASKS, function="statement", height=680, dark=True),
+    Shot("boundaries", TASKS, function="statement", part="#graph", height=1100),
+    Shot("tooltip", f"{TASKS}&mine=1", hover="summary", height=460),
+    Shot("mine", f"{TASKS}&mine=1", part="#graph"),
+    Shot("bottom-up", "view=bottom&clock=cpu&mine=1", part="#graph", most=330),
     Shot(
-        "sandwich",
-        "view=sandwich&clock=cpu&mine=1&group=task",
-        function="line_price",
-        part="#graph",
+        "sandwich", f"{TASKS}&view=sandwich&clock=cpu&mine=1", function="line_price", part="#graph"
     ),
-    Shot("search", "group=task&q=aiosqlite", height=700),
-    Shot("awaits", "tab=awaits", part=".figures"),
+    Shot("search", f"{TASKS}&q=aiosqlite", function="statement", part=".picture", height=1000),
+    Shot("functions", "tab=functions&clock=cpu", part=".figures", most=400),
+    Shot("awaits", "tab=awaits&clock=await", part=".figures", most=330),
+    Shot("lines", "tab=lines&clock=await", function="summary", part=".figures", most=330),
 )
-WIDTH = 1200
+WIDTH = 1120
 
 ZOOM = """(name) => {
   const { profile, chart, state } = window.greenprofReport;
   const fn = profile.functions.name.indexOf(name);
   if (state.view === "sandwich") { return `fn=${fn}`; }
+  if (state.tab === "lines") { return `fn=${fn}`; }
   return `zoom=${chart.pathOf(chart.heaviest(fn)).join(".")}`;
 }"""
 
@@ -75,9 +79,9 @@ POINT = """(name) => {
 def profiled(folder: Path) -> Profile:
     """Runs the example service with a few visitors, for as long as they need to make a picture."""
     path = folder / "orders.gprof"
-    command = ["greenprof", "run", "--rate", "200", "-o", str(path), "examples/orders/main.py"]
+    command = ["greenprof", "run", "-o", str(path), "examples/orders/main.py"]
     subprocess.run(
-        [sys.executable, "-m", *command, "--seconds", "8"],
+        [sys.executable, "-m", *command],
         cwd=REPOSITORY,
         check=True,
         stdout=subprocess.DEVNULL,
@@ -107,7 +111,13 @@ def taken(browser: Browser, address: str, shot: Shot) -> bytes:
         page.mouse.move(point["x"] - 5, point["y"])
         page.mouse.move(point["x"], point["y"])
         page.wait_for_selector("#tooltip:not([hidden])")
-    picture = page.locator(shot.part).screenshot() if shot.part else page.screenshot()
+    area = page.locator(shot.part or "body").bounding_box()
+    assert area is not None
+    if shot.part:
+        area["height"] = min(area["height"], shot.most)
+        picture = page.screenshot(full_page=True, clip=area)
+    else:
+        picture = page.screenshot()
     page.close()
     return picture
 
