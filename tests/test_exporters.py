@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from greenprof import analysis
 from greenprof.errors import OptionError, OutputError
@@ -99,8 +99,6 @@ class TestRegistry:
         assert exporter.description
         assert all(suffix.startswith(".") for suffix in exporter.suffixes)
 
-    # The first one has to read the report's assets, on a machine that may be busy.
-    @settings(deadline=None)
     @given(profiles())
     def test_every_format_takes_any_profile(self, profile: Profile) -> None:
         for exporter in exporters():
