@@ -41,7 +41,8 @@ def open_in_browser(path: Path) -> bool:
             start_new_session=True,
         )
         return process.wait(PATIENCE_S) == 0
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        # Ctrl-C ends the waiting; the browser is in a session of its own.
         return True
     except OSError:
         return False
