@@ -90,9 +90,9 @@ class DownBox extends Box {
   times() {
     const { tree } = this.chart;
     const sums = new BoxSums(tree);
+    sums.addMarked(this.chart.marksOf(this));
     const { nodes, begin, end } = this.nodes;
     for (let index = begin; index < end; index++) {
-      sums.add(nodes[index], tree.total, false);
       sums.addSelf(nodes[index]);
     }
     return sums.figures();
@@ -135,12 +135,14 @@ class UpBox extends Box {
     const sums = new BoxSums(tree);
     const { nodes, leaves, begin, end } = this.nodes;
     const own = chart.view === "bottom";
+    sums.addMarked(chart.marksOf(this));
     for (let index = begin; index < end; index++) {
       const [node, leaf] = [nodes[index], leaves[index]];
       // A function's waiting is its own, though it has a box.
       const waits = tree.profile.isStateKey(tree.key[leaf]) && node === tree.parent[leaf];
-      sums.add(leaf, own ? tree.own : tree.total, own && (node === leaf || waits));
-      if (!own && node === leaf) {
+      if (own && (node === leaf || waits)) {
+        sums.add(sums.self, leaf);
+      } else if (!own && node === leaf) {
         sums.addSelf(node);
       }
     }
@@ -217,30 +219,41 @@ function groupedByKey(tree, nodes, leaves) {
 class BoxSums {
   constructor(tree) {
     this.tree = tree;
-    this.self = Object.fromEntries(TIMES.map((name) => [name, 0]));
-    this.total = Object.fromEntries(TIMES.map((name) => [name, 0]));
+    const nothing = () => Object.fromEntries(TIMES.map((name) => [name, 0]));
+    this.self = nothing();
+    this.total = nothing();
   }
 
-  add(node, times, alsoSelf) {
-    for (const name of TIMES) {
-      this.total[name] += times[name][node];
-      if (alsoSelf) {
-        this.self[name] += times[name][node];
+  add(sums, node) {
+    const { tree } = this;
+    sums[TIMES[tree.kindOf(node)]] += tree.amounts[node];
+    sums.seen += tree.seen[node];
+  }
+
+  /** Adds the marked nodes to the total. */
+  addMarked(marks) {
+    const { amounts, seen, size, key, profile } = this.tree;
+    const { functionKeys, rootKey } = profile;
+    const sums = new Float64Array(TIMES.length);
+    for (let node = 0; node < size; node++) {
+      if (marks[node] === 1) {
+        const waits = key[node] >= functionKeys && key[node] < rootKey;
+        sums[waits ? key[node] - functionKeys : 0] += amounts[node];
+        sums[TIMES.length - 1] += seen[node];
       }
     }
+    TIMES.forEach((name, column) => {
+      this.total[name] += sums[column];
+    });
   }
 
   /** Adds a node's own time, that of its boxes of waiting included. */
   addSelf(node) {
-    const { own, key, profile, lists } = this.tree;
-    for (const name of TIMES) {
-      this.self[name] += own[name][node];
-    }
+    const { key, profile, lists } = this.tree;
+    this.add(this.self, node);
     for (let child = lists.first[node]; child >= 0; child = lists.next[child]) {
       if (profile.isStateKey(key[child])) {
-        for (const name of TIMES) {
-          this.self[name] += own[name][child];
-        }
+        this.add(this.self, child);
       }
     }
   }

@@ -71,17 +71,23 @@ class Chart {
 
   /** A mask over the samples that have time in a box: what the tables show of it. */
   samplesUnder(box) {
-    // The last one is kept: a box's figures and the tables come one after the other.
-    if (this.masked?.box !== box) {
-      this.masked = { box, mask: this.#mask(box) };
-    }
-    return this.masked.mask;
+    this.marksOf(box);
+    this.marked.samples ??= this.#mask(this.marked.nodes);
+    return this.marked.samples;
   }
 
-  #mask(box) {
-    const { sampleNode, key, parent, size, profile } = this.tree;
+  /** A mask over the nodes of the tree whose own time is in a box. */
+  marksOf(box) {
+    // The last one is kept: a box's figures and the tables come one after the other.
+    if (this.marked?.box !== box) {
+      this.marked = { box, nodes: box.mark(new Uint8Array(this.tree.size)), samples: null };
+    }
+    return this.marked.nodes;
+  }
+
+  #mask(marks) {
+    const { sampleNode, key, parent, profile } = this.tree;
     const { samples, sampleCount, functionKeys, rootKey } = profile;
-    const marks = box.mark(new Uint8Array(size));
     const mask = new Uint8Array(sampleCount);
     for (let sample = 0; sample < sampleCount; sample++) {
       const node = sampleNode[sample];

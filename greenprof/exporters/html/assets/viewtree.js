@@ -79,13 +79,10 @@ class ViewTree {
   constructor(profile, options) {
     this.profile = profile;
     this.options = options;
-    const table = new NodeTable(profile.nodeCount + profile.sampleCount, profile.rootKey);
+    const table = new NodeTable(profile.nodeCount, profile.rootKey);
     const frameNodes = this.#placed(table);
     this.sampleNode = new Int32Array(profile.sampleCount).fill(-1);
-    const left = this.#stateBoxes(table, frameNodes);
-    this.size = table.count;
-    this.parent = table.parent.subarray(0, this.size);
-    this.key = table.key.subarray(0, this.size);
+    const left = this.#addStateBoxes(table, frameNodes);
     // What a node's own time is, its key says: waiting of a box of waiting, CPU time of all others.
     this.amounts = new Float64Array(this.size);
     this.seen = new Float64Array(this.size);
@@ -108,6 +105,13 @@ class ViewTree {
       return this.amounts;
     }
     return this.#cached(`own ${clock}`, () => this.#chosen(CLOCK_TIMES[clock]));
+  }
+
+  /** What a node's own time is: a place in TIMES. */
+  kindOf(node) {
+    const { functionKeys, rootKey } = this.profile;
+    const key = this.key[node];
+    return key >= functionKeys && key < rootKey ? key - functionKeys : 0;
   }
 
   /** Children of the nodes: {first, next}, -1 ends a list. */
@@ -143,14 +147,11 @@ class ViewTree {
 
   // The nodes' own time, where it is of one of some kinds.
   #chosen(names) {
-    const { key, size, amounts, profile } = this;
-    const wanted = TIMES.map((name) => names.includes(name));
+    const { size, amounts } = this;
+    const wanted = Uint8Array.from(TIMES, (name) => (names.includes(name) ? 1 : 0));
     const chosen = new Float64Array(size);
     for (let node = 0; node < size; node++) {
-      const state = key[node] - profile.functionKeys;
-      if (wanted[state > 0 && key[node] < profile.rootKey ? state : 0]) {
-        chosen[node] = amounts[node];
-      }
+      chosen[node] = amounts[node] * wanted[this.kindOf(node)];
     }
     return chosen;
   }
@@ -175,19 +176,21 @@ class ViewTree {
   #placed(table) {
     const { nodeParent, nodeCount, sampleCount, samples } = this.profile;
     const keys = this.#visibleKeys();
-    const { order, rootOf } = this.#roots(table);
+    const { index, order, roots } = this.#roots(table);
+    const stacks = samples.node;
     const frameNodes = new Int32Array(sampleCount);
     // What a stack node became, and below which root: another task has nodes of its own.
     const viewNode = new Int32Array(nodeCount);
     const below = new Int32Array(nodeCount).fill(-1);
     const todo = new Int32Array(nodeCount);
-    for (let index = 0; index < sampleCount; index++) {
-      const sample = order === null ? index : order[index];
-      const root = rootOf(sample);
-      let node = samples.node[sample];
+    for (let place = 0; place < sampleCount; place++) {
+      const sample = order[place];
+      const root = roots[index[sample]];
+      let node = stacks[sample];
       let depth = 0;
-      for (; node >= 0 && below[node] !== root; node = nodeParent[node]) {
+      while (node >= 0 && below[node] !== root) {
         todo[depth++] = node;
+        node = nodeParent[node];
       }
       let view = node >= 0 ? viewNode[node] : root;
       while (depth > 0) {
@@ -238,48 +241,77 @@ class ViewTree {
     return keys;
   }
 
-  // What the samples' stacks hang under, and the order to take them in: one root after the other.
+  // What the samples' stacks hang under (a number for each sample, a node for each number), and the
+  // order to take them in: one root after the other.
   #roots(table) {
     const { profile, options } = this;
-    if (options.group === "all") {
-      return { order: null, rootOf: () => 0 };
+    const { samples, sampleCount, groups, threads } = profile;
+    let index = new Int32Array(sampleCount);
+    let keys = [profile.rootKey];
+    if (options.group === "task") {
+      index = samples.group;
+      keys = groups.name.map((_, group) => profile.groupKey(group));
+    } else if (options.group === "thread") {
+      index = samples.thread;
+      keys = threads.map((_, thread) => profile.threadKey(thread));
     }
-    const byTask = options.group === "task";
-    const index = byTask ? profile.samples.group : profile.samples.thread;
-    const names = byTask ? profile.groups.name : profile.threads;
-    const starts = new Int32Array(names.length + 1);
-    for (const group of index) {
-      starts[group + 1]++;
+    const starts = new Int32Array(keys.length + 1);
+    for (let sample = 0; sample < sampleCount; sample++) {
+      starts[index[sample] + 1]++;
     }
-    for (let group = 0; group < names.length; group++) {
-      starts[group + 1] += starts[group];
+    const roots = new Int32Array(keys.length);
+    for (let number = 0; number < keys.length; number++) {
+      if (options.group !== "all" && starts[number + 1] > 0) {
+        roots[number] = table.child(0, keys[number]);
+      }
+      starts[number + 1] += starts[number];
     }
-    const order = new Int32Array(index.length);
-    for (let sample = 0; sample < index.length; sample++) {
+    const order = new Int32Array(sampleCount);
+    for (let sample = 0; sample < sampleCount; sample++) {
       order[starts[index[sample]]++] = sample;
     }
-    const key = (group) => (byTask ? profile.groupKey(group) : profile.threadKey(group));
-    return { order, rootOf: (sample) => table.child(0, key(index[sample])) };
+    return { index, order, roots };
   }
 
-  // Makes the boxes of waiting time. Tells of each sample whether it is left out: idle, and not
-  // wanted.
-  #stateBoxes(table, frameNodes) {
+  // Adds the boxes of waiting time, and with them completes the nodes. Tells of each sample whether
+  // it is left out: idle, and not wanted.
+  #addStateBoxes(table, frameNodes) {
     const { samples, sampleCount, functionKeys } = this.profile;
+    const { sampleNode } = this;
+    const { idle } = this.options;
     const left = new Uint8Array(sampleCount);
-    const waits = [null, samples.awaiting, samples.ready, samples.blocked, samples.idle];
+    const waits = [samples.cpu, samples.awaiting, samples.ready, samples.blocked, samples.idle];
+    const boxes = new Int32Array(table.count * waits.length);
+    const parents = new Int32Array(sampleCount);
+    const keys = new Int32Array(sampleCount);
+    let count = 0;
     for (let sample = 0; sample < sampleCount; sample++) {
       const state = samples.state[sample];
-      if (state === STATE_IDLE && !this.options.idle) {
+      const node = frameNodes[sample];
+      if (state === STATE_IDLE && !idle) {
         left[sample] = 1;
         // It may have used the CPU all the same.
-        this.sampleNode[sample] = samples.cpu[sample] > 0 ? frameNodes[sample] : -1;
-      } else if (state > 0 && waits[state][sample] > 0) {
-        this.sampleNode[sample] = table.child(frameNodes[sample], functionKeys + state);
+        sampleNode[sample] = samples.cpu[sample] > 0 ? node : -1;
+      } else if (state === 0 || waits[state][sample] === 0) {
+        sampleNode[sample] = node;
       } else {
-        this.sampleNode[sample] = frameNodes[sample];
+        const place = node * waits.length + state;
+        if (boxes[place] === 0) {
+          parents[count] = node;
+          keys[count] = functionKeys + state;
+          boxes[place] = table.count + count;
+          count++;
+        }
+        sampleNode[sample] = boxes[place];
       }
     }
+    this.size = table.count + count;
+    this.parent = new Int32Array(this.size);
+    this.parent.set(table.parent.subarray(0, table.count));
+    this.parent.set(parents.subarray(0, count), table.count);
+    this.key = new Int32Array(this.size);
+    this.key.set(table.key.subarray(0, table.count));
+    this.key.set(keys.subarray(0, count), table.count);
     return left;
   }
 
