@@ -113,6 +113,7 @@ const THEMES = {
     outline: "#111418",
     halo: "#ffffff",
     boundary: "#00702f",
+    found: "#a3167f",
     rest: "#d5d8dd",
   },
   dark: {
@@ -123,6 +124,7 @@ const THEMES = {
     outline: "#ffffff",
     halo: "#0b0c0f",
     boundary: "#3fe07f",
+    found: "#ff8ad8",
     rest: "#3a3e46",
   },
 };
@@ -188,20 +190,21 @@ const colourCache = new Map();
  * Return how a box of a category is drawn.
  *
  * `fill`, `text` and `soft` (the text of lesser things) are "#rrggbb"; `pattern` is null or
- * "hatch", whose lines are drawn in `line`. `tone` is "" for full colour, "faded" for what a
- * search did not find, "dimmed" for what lies above the box zoomed to. All text has WCAG AA
+ * "hatch", whose lines are drawn in `line`. `tone` is "" or "found" for full colour, "faded" for
+ * what a search did not find, "dimmed" for what lies above the box zoomed to. All text has WCAG AA
  * contrast (4.5:1) with all that it may lie on.
  */
 function colourOf(category, key, dark, tone = "") {
   const shade = shadeOf(category, key);
-  const kind = (dark ? "dark " : "light ") + tone;
+  const pale = tone === "faded" || tone === "dimmed";
+  const kind = (dark ? "dark " : "light ") + (pale ? tone : "");
   let shades = colourCache.get(category);
   if (shades === undefined) {
     shades = SHADES.map(() => ({}));
     colourCache.set(category, shades);
   }
   const known = shades[shade];
-  known[kind] ??= Object.freeze(mixColour(category, shade, dark, tone));
+  known[kind] ??= Object.freeze(mixColour(category, shade, dark, pale ? tone : ""));
   return known[kind];
 }
 

@@ -83,7 +83,8 @@ class FlameGraph {
       this.#scrollToStart();
     }
     if (this.selected !== null && (fresh || this.selected !== selectedBefore)) {
-      this.reveal(this.selected);
+      // To zoom is the reader's to decide when it is another chart.
+      this.reveal(this.selected, !fresh);
     }
     this.redraw();
     // Another box may be under the pointer, which did not move.
@@ -209,10 +210,10 @@ class FlameGraph {
     const { matches } = this;
     const found = (box) => box.info.fn >= 0 && matches[box.info.fn] === 1;
     return (box) => {
-      // A function's waiting is a part of it.
-      if (matches !== null && !found(box)) {
+      if (matches !== null) {
+        // A function's waiting is a part of it.
         const owner = box.info.type === "state" ? box.parent : null;
-        return owner && found(owner) ? "" : "faded";
+        return found(box) ? "found" : owner && found(owner) ? "" : "faded";
       }
       return above.has(box) ? "dimmed" : "";
     };
@@ -266,24 +267,23 @@ class FlameGraph {
 
   /** Choose a box, or none, and say so. */
   select(box) {
-    this.selected = box;
-    if (box === null) {
-      this.live.textContent = "";
-    } else {
-      this.live.textContent = flameSentence(box, this.chart);
+    if (box !== null) {
+      // First, because who hears of a zoom may show the graph with what was chosen before.
       this.reveal(box);
     }
+    this.selected = box;
+    this.live.textContent = box === null ? "" : flameSentence(box, this.chart);
     this.redraw();
     this.#callbacks.select?.(box);
   }
 
-  /** Scroll a box into view; one that is to the side, or too narrow to be seen, is zoomed to. */
-  reveal(box) {
+  /** Scroll a box into view; `zooming`: and zoom to one that is to the side or too narrow. */
+  reveal(box, zooming = true) {
     if (this.layout === null) {
       return;
     }
     const { x, width } = this.layout.placeOf(box);
-    if (x >= this.width || x + width <= 0 || width < FLAME_LEAST_PX) {
+    if (zooming && (x >= this.width || x + width <= 0 || width < FLAME_LEAST_PX)) {
       const wide = box.parent && (box.weight / box.parent.weight) * this.width >= FLAME_LEAST_PX;
       this.zoomTo(wide ? box.parent : box);
     }

@@ -10,8 +10,8 @@ const FLAME_LEAST_PX = 0.4;
  *
  * The box that both halves of a sandwich start from is drawn once, in row `pivot`.
  *
- * `rows` from top to bottom are {entries, rests}: entries [{box, x, width}] from left to right, rests
- * [{x, width}] in place of boxes that are too narrow to be drawn.
+ * `rows` from top to bottom are {entries, rests}: entries [{box, x, width}] from left to right,
+ * rests [{x, width}] in place of boxes that are too narrow to be drawn.
  */
 class FlameLayout {
   constructor(view, width) {

@@ -61,29 +61,35 @@ class FlameLabels {
   }
 
   #cut(text, room) {
-    // Of "LazyLoader._load_for_state" the method says more than the first letters of its class.
+    // Of "LazyLoader._load_for_state" the method says more than the first letters of its class, but
+    // "__call__" has little to say.
     const dot = text.lastIndexOf(".");
-    if (dot > 0 && dot < text.length - 1 && text.length - dot < room) {
-      const end = "…" + text.slice(dot + 1);
-      if (this.#context.measureText(end).width <= room) {
-        return end;
+    const end = "…" + text.slice(dot + 1);
+    if (dot > 0 && end.length > 1 && end.length < room) {
+      const start = this.#longest(text.slice(0, dot), end, room);
+      if (start !== null && (start.length > 5 || !end.startsWith("…__"))) {
+        return start.length < 3 ? end : start + end;
       }
     }
-    let low = 0;
+    const start = this.#longest(text, "…", room) ?? "";
+    return start.length < 3 ? "" : start + "…";
+  }
+
+  /** Return as much of a text as fits together with an end; null if not even the end does. */
+  #longest(text, end, room) {
+    let low = -1;
     let high = Math.min(text.length, Math.ceil(room));
     while (low < high) {
       const middle = (low + high + 1) >> 1;
-      if (this.#context.measureText(text.slice(0, middle) + "…").width <= room) {
+      if (this.#context.measureText(text.slice(0, middle) + end).width <= room) {
         low = middle;
       } else {
         high = middle - 1;
       }
     }
     // Half of a surrogate pair is no letter.
-    if (low > 0 && /[\ud800-\udbff]/.test(text[low - 1])) {
-      low -= 1;
-    }
-    return low < 3 ? "" : text.slice(0, low) + "…";
+    const half = low > 0 && /[\ud800-\udbff]/.test(text[low - 1]);
+    return low < 0 ? null : text.slice(0, half ? low - 1 : low);
   }
 }
 
@@ -125,7 +131,7 @@ class FlamePainter {
   /**
    * Draw the rows that are to be seen.
    *
-   * @param toneOf box -> "", "faded" or "dimmed"
+   * @param toneOf box -> "", "found", "faded" or "dimmed"
    */
   draw(layout, top, dark, toneOf) {
     const context = this.#context;
@@ -202,7 +208,7 @@ class FlamePainter {
     }
   }
 
-  // Return where the box ends; nothing is drawn if that is not beyond `end`, where the last one did.
+  // Return where the box ends. If the one before it ended there too, this one is not to be seen.
   #drawBox({ box, x, width }, y, dark, tone, end) {
     const context = this.#context;
     const span = this.#span(x, width, 1);
@@ -220,6 +226,11 @@ class FlamePainter {
     }
     if (span.width >= FLAME_LEAST_LABEL_PX) {
       this.#drawLabel(box, info, colour, span, y);
+    }
+    if (tone === "found") {
+      // Into the gap below, clear of the text's own underscores.
+      context.fillStyle = flameTheme(dark).found;
+      context.fillRect(span.left, y + height - 1, span.width, 2);
     }
     return span.left + span.width;
   }
@@ -308,7 +319,8 @@ class FlamePainter {
   }
 
   #drawOutline({ x, width, row }, top, theme, thickness) {
-    const y = row * FLAME_ROW - top;
+    // Into the gaps around the box, so that its text keeps its room.
+    const y = row * FLAME_ROW - top - 1;
     if (x >= this.#width || x + width <= 0 || y >= this.#height || y + FLAME_ROW <= 0) {
       return;
     }
@@ -319,7 +331,7 @@ class FlamePainter {
       context.strokeStyle = colour;
       context.lineWidth = thick;
       const edge = inset + thick / 2;
-      const inside = [Math.max(span.width - 2 * edge, 0), FLAME_ROW - 1 - 2 * edge];
+      const inside = [Math.max(span.width - 2 * edge, 0), FLAME_ROW + 1 - 2 * edge];
       context.strokeRect(span.left + edge, y + edge, ...inside);
     };
     // Two lines, light and dark: one of them is seen on any fill.
