@@ -341,6 +341,35 @@ def test_the_heaviest_box_of_a_function(page: Page) -> None:
     assert shown == [["Connection.fetch", "Session.execute", 1250 * MS]] * 3
 
 
+def test_what_boxes_stand_for(page: Page) -> None:
+    found = page.evaluate(
+        """(payload) => {
+          const profile = new ReportProfile(payload);
+          const tree = new ViewTree(profile, { group: "task", bridges: true, idle: true });
+          const about = ({ info }) => [info.label, info.place, info.type, info.category, info.bridge];
+          const found = {};
+          const todo = [new Chart(tree, "wall", "top").down];
+          for (const box of todo) {
+            found[box.info.label] = about(box).slice(1);
+            todo.push(...box.children);
+          }
+          return found;
+        }""",
+        payload(orders_profile()),
+    )
+    assert found["GET /orders/{}"] == ["12 tasks", "task", "task", ""]
+    assert found["MainThread (thread)"] == ["1 task", "task", "task", ""]
+    assert found["get_order"] == ["orders/api.py:1", "function", "yours", ""]
+    assert found["AsyncSession.execute"][2] == "library"
+    assert found["sleep"][2] == "library"
+    assert found["Connection.fetch"][2] == "awaited-library"
+    assert found["await_"][2:] == ["bridge", "greenlet boundary: await_"]
+    states = {"[await]": "await", "[ready]": "ready", "[blocked]": "blocked", "[idle]": "idle"}
+    assert {label: found[label] for label in states} == {
+        label: ["", "state", category, ""] for label, category in states.items()
+    }
+
+
 def drawn(page: Page, profile: Profile, switches: Switches) -> list[list[str]]:
     """The boxes of the top-down chart by the labels above them, a | at those that cross a boundary."""
     found: list[list[str]] = page.evaluate(

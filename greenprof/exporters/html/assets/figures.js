@@ -103,8 +103,13 @@ class RowSums {
     const outermost = outermostNodes(profile);
     for (let node = 0; node < nodeCount; node++) {
       const row = outermost[node] === 1 ? rowOfFrame[nodeFrame[node]] : -1;
-      for (let column = 0; row >= 0 && column < SUMMED; column++) {
-        sums[row * columns + SUMMED + column] += totals[node * SUMMED + column];
+      if (row >= 0) {
+        const start = row * columns + SUMMED;
+        const added = node * SUMMED;
+        sums[start] += totals[added];
+        sums[start + 1] += totals[added + 1];
+        sums[start + 2] += totals[added + 2];
+        sums[start + 3] += totals[added + 3];
       }
     }
     this.sums = sums;

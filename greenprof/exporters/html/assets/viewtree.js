@@ -78,7 +78,8 @@ class ViewTree {
   /** @param options {group: "all"|"task"|"thread", bridges, mine, idle: bool} */
   constructor(profile, options) {
     this.profile = profile;
-    this.options = options;
+    const { group, bridges, mine, idle } = options;
+    this.options = { group, bridges, mine, idle };
     const table = new NodeTable(profile.nodeCount, profile.rootKey);
     const frameNodes = this.#placed(table);
     this.sampleNode = new Int32Array(profile.sampleCount).fill(-1);
@@ -261,7 +262,8 @@ class ViewTree {
     }
     const roots = new Int32Array(keys.length);
     for (let number = 0; number < keys.length; number++) {
-      if (options.group !== "all" && starts[number + 1] > 0) {
+      // Of the whole, the root itself.
+      if (keys[number] !== profile.rootKey && starts[number + 1] > 0) {
         roots[number] = table.child(0, keys[number]);
       }
       starts[number + 1] += starts[number];
