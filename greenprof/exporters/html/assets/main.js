@@ -15,6 +15,8 @@ const NOTHING_WORDS = {
 const ROOT_WORDS = { wall: "wall time of tasks", cpu: "CPU time", await: "await time of tasks" };
 /** Rows of a zoomed box's callers that are left in view above it. */
 const ROWS_ABOVE = 3;
+/** Tables of smaller profiles are made within a frame of animation. */
+const MOST_NODES_AT_ONCE = 5000;
 
 class ReportPage {
   constructor(payload) {
@@ -84,6 +86,9 @@ class ReportPage {
     if (has("theme")) {
       document.documentElement.dataset.theme = state.theme;
     }
+    if (state.fn >= this.profile.functionCount) {
+      Object.assign(state, { fn: -1, mark: false });
+    }
     if (state.view === "sandwich" && state.fn < 0) {
       state.fn = firstFunction(this.profile, state.clock);
     }
@@ -95,23 +100,47 @@ class ReportPage {
     const newChart = newTree || has("clock", "view") || (state.view === "sandwich" && has("fn"));
     if (newChart) {
       this.makeChart(switched);
+      this.legend.show(state, this.dark);
+    } else if (has("theme")) {
+      this.legend.show(state, this.dark);
     }
     if (newChart || has("zoom")) {
       this.findZoom(switched);
     }
-    if (newChart || has("q", "fn", "mark")) {
+    const newMatches = newChart || has("q", "mark") || (state.mark && has("fn"));
+    if (newMatches) {
       this.findMatches();
     }
-    this.legend.show(state, this.dark);
-    this.draw();
+    if (newMatches || has("zoom", "theme")) {
+      this.draw();
+    }
+    if (this.profile.nodeCount < MOST_NODES_AT_ONCE || has("tab", "sort", "filter", "scope")) {
+      this.showRest();
+    } else {
+      this.showRestSoon();
+    }
+  }
+
+  /** Show what stands below the graph. */
+  showRest() {
+    this.restPending = false;
+    this.showDetails();
     this.tables.show(this.scope());
+  }
+
+  /** Let the graph be painted first: the tables of a large profile take as long as all else. */
+  showRestSoon() {
+    if (!this.restPending) {
+      this.restPending = true;
+      requestAnimationFrame(() => setTimeout(() => this.restPending && this.showRest()));
+    }
   }
 
   makeChart(switched) {
     const { state, tree } = this;
-    const selected = this.selected && this.chart?.pathOf(this.selected);
-    const fn = state.fn < this.profile.functionCount ? state.fn : -1;
-    this.chart = new Chart(tree, state.clock, state.view, fn);
+    const sameView = this.chart?.view === state.view;
+    const selected = sameView && this.selected && this.chart.pathOf(this.selected);
+    this.chart = new Chart(tree, state.clock, state.view, state.fn);
     const likeIt = switched ? boxLike : (chart, path) => chart.boxAt(path);
     this.selected = selected ? likeIt(this.chart, selected) : null;
     const time = this.chart.whole ? formatDuration(this.chart.whole) : "no";
@@ -137,7 +166,7 @@ class ReportPage {
     this.found = state.q.trim() ? chart.search(state.q.trim()) : null;
     this.toolbar.showFound(this.found, chart.whole, state.clock);
     this.matches = this.found ? this.found.functions : null;
-    const marked = !this.found && state.mark && state.fn >= 0 && state.fn < profile.functionCount;
+    const marked = !this.found && state.mark && state.fn >= 0;
     if (marked) {
       this.matches = new Uint8Array(profile.functionCount);
       this.matches[state.fn] = 1;
@@ -153,16 +182,13 @@ class ReportPage {
   }
 
   draw() {
-    const { chart, state } = this;
     const reason = this.whyNothing();
     this.nothing.hidden = !reason;
     this.nothing.textContent = reason;
     this.host.classList.toggle("empty", Boolean(reason));
-    this.graph.show(chart, {
+    this.graph.show(this.chart, {
       zoom: this.zoom, matches: this.matches, selected: this.selected, dark: this.dark,
     });
-    this.showDetails();
-    document.body.dataset.view = state.view;
   }
 
   whyNothing() {
@@ -196,12 +222,14 @@ class ReportPage {
 
   select(box) {
     this.selected = box;
-    this.showDetails();
     const { state } = this;
     const fn = box ? box.info.fn : -1;
     // In a sandwich the chosen function is the one in its middle.
     if (fn >= 0 && state.view !== "sandwich") {
       state.set({ fn, mark: state.mark && fn === state.fn });
+    }
+    if (!this.restPending) {
+      this.showDetails();
     }
   }
 
@@ -222,6 +250,7 @@ class ReportPage {
       return;
     }
     this.draw();
+    this.showDetails();
     this.scrollToZoom();
     this.host.scrollIntoView({ block: "nearest" });
     this.graph.focus();
@@ -278,6 +307,7 @@ class ReportPage {
       this.zoomTo(null);
     }
     this.draw();
+    this.showDetails();
   }
 
   /** End what stands out: the search, then the marked function. */
@@ -335,6 +365,10 @@ class ReportPage {
     graph: page.graph,
     get chart() {
       return page.chart;
+    },
+    /** Whether all that a change leads to has been shown. */
+    get settled() {
+      return page.graph.settled && !page.restPending;
     },
     ready: true,
   };

@@ -45,7 +45,6 @@ class DataTable {
     this.options = options;
     this.rows = [];
     this.limit = FIRST_ROWS;
-    this.sortKeys = new Map();
     this.head = element("thead");
     this.body = element("tbody");
     const columns = options.columns.map((column) => element("col", { class: `c-${column.id}` }));
@@ -64,12 +63,11 @@ class DataTable {
   }
 
   /**
-   * Show rows. `sort` {column, descending}, or {compare, note} for an order that is no column's;
-   * `filter` a text that a row has to hold somewhere; `dim(row)`, `chosen(row)` say how it looks;
-   * columns of `clock` stand out.
+   * Show rows. `sort` is {column, descending}, or {keys(row), note} for an order that is no
+   * column's; `filter` a text that a row has to hold somewhere; `dim(row)` and `chosen(row)` say
+   * how a row looks; columns of `clock` stand out.
    */
   show(rows, { sort, filter = "", dim = () => false, chosen = () => false, clock = "" }) {
-    if (rows !== this.rows) this.sortKeys.clear();
     const same = rows === this.rows && filter === this.filter && this.isSort(sort);
     this.rows = rows;
     this.filter = filter;
@@ -99,7 +97,7 @@ class DataTable {
         band = element(column.band ? "th" : "td", { scope, class: name }, column.band ?? "");
         bands.append(band);
       }
-      band.dataset.clock = column.clock ?? "";
+      band.dataset.of = column.clock ?? "";
       const said = column.band ? `${column.band}, ${column.label}` : column.label;
       const button = element("button", { type: "button", title: column.hint, "aria-label": said });
       button.append(column.label);
@@ -110,7 +108,7 @@ class DataTable {
       const className = `${column.type} c-${column.id}`;
       const cell = element("th", { scope: "col", class: className }, button);
       cell.dataset.column = column.id;
-      cell.dataset.clock = column.clock ?? "";
+      cell.dataset.of = column.clock ?? "";
       names.append(cell);
     }
     this.head.replaceChildren(...(columns.some((column) => column.band) ? [bands] : []), names);
@@ -122,8 +120,8 @@ class DataTable {
       const direction = this.sort.descending ? "descending" : "ascending";
       cell.setAttribute("aria-sort", sorted ? direction : "none");
     }
-    for (const cell of this.head.querySelectorAll("[data-clock]")) {
-      cell.classList.toggle("current", clock !== "" && cell.dataset.clock === clock);
+    for (const cell of this.head.querySelectorAll("[data-of]")) {
+      cell.classList.toggle("current", clock !== "" && cell.dataset.of === clock);
     }
     this.clock = clock;
   }
@@ -138,20 +136,26 @@ class DataTable {
   }
 
   sorted(rows) {
-    if (this.sort.compare) {
-      return [...rows].sort(this.sort.compare);
+    const { sort } = this;
+    const column = this.options.columns.find((one) => one.id === sort.column);
+    if (!column && !sort.keys) {
+      return rows;
     }
-    const column = this.options.columns.find((one) => one.id === this.sort.column);
-    if (!column) return rows;
-    const key = column.type === "text" ? (row) => column.value(row).toLowerCase() : column.value;
+    const text = (row) => column.value(row).toLowerCase();
+    const keys = sort.keys ?? ((row) => [column.type === "text" ? text(row) : column.value(row)]);
+    const way = sort.descending ? -1 : 1;
     // Keys are made once: ten thousand rows are compared more than a hundred thousand times.
-    let keys = this.sortKeys.get(column.id);
-    if (!keys) this.sortKeys.set(column.id, keys = new Map(this.rows.map((row) => [row, key(row)])));
-    const way = this.sort.descending ? -1 : 1;
-    const keyed = rows.map((row, place) => [keys.get(row), place, row]);
-    // Rows that are alike stay in the order that they came in, whichever way the others go.
-    keyed.sort((a, b) => (a[0] < b[0] ? -way : a[0] > b[0] ? way : a[1] - b[1]));
-    return keyed.map((item) => item[2]);
+    const keyed = rows.map((row, place) => ({ row, place, keys: keys(row) }));
+    keyed.sort((one, other) => {
+      for (let at = 0; at < one.keys.length; at += 1) {
+        if (one.keys[at] !== other.keys[at]) {
+          return one.keys[at] < other.keys[at] ? -way : way;
+        }
+      }
+      // Rows that are alike stay in the order that they came in, whichever way the others go.
+      return one.place - other.place;
+    });
+    return keyed.map(({ row }) => row);
   }
 
   showMore() {

@@ -113,13 +113,16 @@ const TABLE_COLUMNS = {
 const TABLE_ORDERS = {
   functions: (clock) => ({
     note: `your code first, by total ${CLOCK_WORDS[clock]}`,
-    compare: (a, b) => isTheirs(a) - isTheirs(b)
-      || (isTheirs(a) ? timeOf(b, clock, "Self") - timeOf(a, clock, "Self") : 0)
-      || timeOf(b, clock, "Total") - timeOf(a, clock, "Total"),
+    // Most library code only passes calls on; what counts is where the time goes.
+    keys: (row) => [
+      isTheirs(row),
+      isTheirs(row) ? -timeOf(row, clock, "Self") : 0,
+      -timeOf(row, clock, "Total"),
+    ],
   }),
   awaits: () => ({
     note: "your code first, by time",
-    compare: (a, b) => isTheirs(a) - isTheirs(b) || b.awaiting + b.ready - a.awaiting - a.ready,
+    keys: (row) => [isTheirs(row), -(row.awaiting + row.ready)],
   }),
   tasks: (clock) => ({
     column: { wall: "wall", cpu: "cpu", await: "awaiting" }[clock], descending: true,
