@@ -263,8 +263,8 @@ def rows(runs: int, stacks: int) -> Iterator[tuple[str, str, str]]:
         columns = [
             [time for time in column if time is not None] for column in zip(*times, strict=True)
         ]
-        graph, whole = (spread(column) for column in columns)
-        yield name, graph if graph == whole else f"{graph} / {whole}", f"{ANSWERED_IN_MS} ms"
+        texts = dict.fromkeys(spread(column) for column in columns)
+        yield name, " / ".join(texts), f"{ANSWERED_IN_MS} ms"
 
 
 def spread(times: list[float]) -> str:
