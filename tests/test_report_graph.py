@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from greenprof.profiles import State
 from tests.profiles import orders_profile
 from tests.report_boxes import (
     BOXES,
@@ -20,6 +21,7 @@ from tests.report_boxes import (
     labels,
     point_of,
     press,
+    stack_profile,
 )
 from tests.report_pages import Reports
 
@@ -122,6 +124,22 @@ def test_each_point_belongs_to_the_box_drawn_there(report: Reports) -> None:
         }"""
     )
     assert wrong == []
+
+
+def test_what_was_zoomed_to_has_room_for_what_it_called(report: Reports) -> None:
+    names = [f"level_{depth}" for depth in range(90)]
+    page = report(stack_profile((names, State.ON_CPU, 80)))
+    height = page.evaluate("() => greenprofReport.graph.canvas.clientHeight")
+    lowest = [one for one in boxes(page) if one["y"] < height - 2 * ROW][-1]
+    assert lowest["y"] > height * 0.8
+    click(page, lowest["label"])
+    assert box(page, lowest["label"])["y"] < height * 0.4
+    link = page.url
+    assert "zoom=" in link
+    again = report(stack_profile((names, State.ON_CPU, 80)), link.partition("#")[2])
+    assert box(again, lowest["label"])["y"] < height * 0.4
+    press(page, *["Escape"] * 12)
+    assert page.evaluate(ZOOMED) in labels(page), "what was zoomed out to is in view"
 
 
 def test_the_wheel_scrolls_the_page_unless_a_key_says_otherwise(report: Reports) -> None:

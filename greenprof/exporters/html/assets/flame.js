@@ -1,6 +1,8 @@
 "use strict";
 
 const FLAME_EASE_MS = 120;
+// The part of the window that callers of what was zoomed to may take, if what it called needs room.
+const FLAME_LEAD = 0.35;
 // Pages are printed at this width and scaled to the paper; no sheet has room for more rows.
 const FLAME_PRINT_PX = 1000;
 const FLAME_PRINT_MOST_PX = 74 * FLAME_ROW;
@@ -23,7 +25,7 @@ class FlameGraph {
   #pending = 0;
   #grown = 0;
   #drawnTop = -1;
-  // {from: view, start: ms} while zooming is animated.
+  // {from: view, top: css px, start: ms} while zooming is animated.
   #ease = null;
   #drawn = null;
 
@@ -47,6 +49,11 @@ class FlameGraph {
     this.#painter = new FlamePainter(this.canvas, this.overlay);
     this.input = new FlameInput(this);
     new ResizeObserver(() => this.resize()).observe(host);
+  }
+
+  /** How far the graph is scrolled, in whole css px: between them text would be blurred. */
+  get top() {
+    return Math.round(this.scroller.scrollTop);
   }
 
   /** Whether no animation is under way. */
@@ -79,8 +86,10 @@ class FlameGraph {
       this.zoomed = zoom;
       this.#look(FlameView.of(chart, zoom), !fresh);
     }
-    if (fresh) {
-      this.#scrollToStart();
+    if (fresh && this.layout !== null) {
+      const middle = (this.layout.pivot + 0.5) * FLAME_ROW;
+      this.scroller.scrollTop = this.layout.pivot === 0 ? 0 : middle - this.height / 2;
+      this.#makeRoom();
     }
     if (this.selected !== null && (fresh || this.selected !== selectedBefore)) {
       // To zoom is the reader's to decide when it is another chart.
@@ -98,16 +107,24 @@ class FlameGraph {
 
   #look(view, animated) {
     const old = this.#ease === null ? (this.layout?.view ?? null) : this.#drawn.view;
-    const pivot = this.layout?.pivot ?? 0;
+    const topBefore = this.#ease === null ? this.top : this.#drawnTop;
+    const pivot = this.layout?.chart === this.chart ? this.layout.pivot : null;
     const still = this.printing || matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.view = view;
     this.#layOut();
-    if (animated && this.layout !== null && this.layout.pivot !== pivot) {
-      // What was clicked stays where it is when there are more or fewer rows above it.
-      this.scroller.scrollTop += (this.layout.pivot - pivot) * FLAME_ROW;
+    this.#ease = null;
+    if (pivot === null || this.layout === null) {
+      return;
     }
-    this.#ease =
-      animated && !still && old !== null ? { from: old, start: performance.now() } : null;
+    // What was clicked stays where it is when there are more or fewer rows above it.
+    const moved = (this.layout.pivot - pivot) * FLAME_ROW;
+    this.scroller.scrollTop += moved;
+    if (animated) {
+      this.#makeRoom();
+      if (!still) {
+        this.#ease = { from: old, top: topBefore + moved, start: performance.now() };
+      }
+    }
   }
 
   /** Measure the host again, and lay out and draw anew if it has another size. */
@@ -152,10 +169,20 @@ class FlameGraph {
       : this.scroller.clientHeight;
   }
 
-  #scrollToStart() {
-    if (this.layout !== null) {
-      const middle = (this.layout.pivot + 0.5) * FLAME_ROW;
-      this.scroller.scrollTop = this.layout.pivot === 0 ? 0 : middle - this.height / 2;
+  // Scroll so that what was zoomed to is in view, and most of the window free for what it called.
+  #makeRoom() {
+    const { layout, height, scroller, top } = this;
+    const edge = layout.placeOf(this.zoomed).row * FLAME_ROW;
+    const isUp = layout.isUp(this.zoomed);
+    const hidden = isUp ? top > 0 : layout.height - top > height;
+    const most = edge - height * FLAME_LEAD;
+    const least = edge - height * (1 - FLAME_LEAD);
+    if (edge < top) {
+      scroller.scrollTop = edge - FLAME_ROW;
+    } else if (hidden && !isUp && top < most) {
+      scroller.scrollTop = most;
+    } else if (hidden && isUp && top > least) {
+      scroller.scrollTop = least;
     }
   }
 
@@ -172,8 +199,8 @@ class FlameGraph {
       style.width = this.printing ? "100%" : `${this.width}px`;
       style.height = this.printing ? "auto" : `${this.height}px`;
     }
-    this.#drawn = this.#easedLayout();
-    this.#drawnTop = this.printing ? 0 : this.scroller.scrollTop;
+    this.#drawnTop = this.printing ? 0 : this.top;
+    this.#drawn = this.#eased();
     const dark = this.dark && !this.printing;
     this.#painter.draw(this.#drawn, this.#drawnTop, dark, this.#tones());
     this.#outline();
@@ -182,7 +209,8 @@ class FlameGraph {
     }
   }
 
-  #easedLayout() {
+  // The layout to draw now; sets where its top is while it moves there.
+  #eased() {
     if (this.#ease === null) {
       return this.layout;
     }
@@ -192,6 +220,7 @@ class FlameGraph {
       return this.layout;
     }
     const eased = 1 - (1 - part) ** 3;
+    this.#drawnTop = Math.round(this.#ease.top + (this.#drawnTop - this.#ease.top) * eased);
     return new FlameLayout(this.#ease.from.towards(this.view, eased), this.width);
   }
 
@@ -306,12 +335,12 @@ class FlameGraph {
 
   /** Return the box at a point of the canvas in css px, or null. */
   boxAt(x, y) {
-    return this.layout?.boxAt(x, y + this.scroller.scrollTop) ?? null;
+    return this.layout?.boxAt(x, y + this.top) ?? null;
   }
 
   /** Return whether a point of the canvas is in the half that grows upwards. */
   isUpAt(y) {
-    return this.layout !== null && y + this.scroller.scrollTop < this.layout.pivot * FLAME_ROW;
+    return this.layout !== null && y + this.top < this.layout.pivot * FLAME_ROW;
   }
 
   /** Outline the box under the pointer, and say so. */
@@ -361,22 +390,6 @@ class FlameGraph {
    * bottom and left to right: [{label, category, x, y, width, height, crosses, depth, box}].
    */
   visibleBoxes() {
-    const seen = [];
-    const top = this.scroller.scrollTop;
-    for (const [index, { entries }] of (this.layout?.rows ?? []).entries()) {
-      const y = index * FLAME_ROW - top;
-      if (y + FLAME_ROW <= 0 || y >= this.height) {
-        continue;
-      }
-      for (const { box, x, width } of entries) {
-        const left = Math.max(x, 0);
-        const { label, category, crosses } = box.info;
-        seen.push({
-          ...{ label, category, crosses, depth: box.depth, box },
-          ...{ x: left, y, width: Math.min(x + width, this.width) - left, height: FLAME_ROW - 1 },
-        });
-      }
-    }
-    return seen;
+    return this.layout === null ? [] : this.layout.boxesWithin(this.top, this.height);
   }
 }

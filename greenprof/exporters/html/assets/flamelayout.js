@@ -144,4 +144,27 @@ class FlameLayout {
     const entry = entries[low - 1];
     return entry && x < entry.x + entry.width ? entry.box : null;
   }
+
+  /**
+   * Return the boxes in a window that begins at `top`, with y relative to it, from top to bottom
+   * and left to right: [{label, category, x, y, width, height, crosses, depth, box}].
+   */
+  boxesWithin(top, height) {
+    const seen = [];
+    for (const [index, { entries }] of this.rows.entries()) {
+      const y = index * FLAME_ROW - top;
+      if (y + FLAME_ROW <= 0 || y >= height) {
+        continue;
+      }
+      for (const { box, x, width } of entries) {
+        const left = Math.max(x, 0);
+        const { label, category, crosses } = box.info;
+        seen.push({
+          ...{ label, category, crosses, depth: box.depth, box },
+          ...{ x: left, y, width: Math.min(x + width, this.width) - left, height: FLAME_ROW - 1 },
+        });
+      }
+    }
+    return seen;
+  }
 }
