@@ -138,7 +138,7 @@ def test_what_was_zoomed_to_has_room_for_what_it_called(report: Reports) -> None
     assert "zoom=" in link
     again = report(stack_profile((names, State.ON_CPU, 80)), link.partition("#")[2])
     assert box(again, lowest["label"])["y"] < height * 0.4
-    press(page, *["Escape"] * 12)
+    press(page, *["Escape"] * 6)
     assert page.evaluate(ZOOMED) in labels(page), "what was zoomed out to is in view"
 
 

@@ -25,7 +25,7 @@ class FlameGraph {
   #pending = 0;
   #grown = 0;
   #drawnTop = -1;
-  // {from: view, top: css px, start: ms} while zooming is animated.
+  // {from: view, top: css px, start: ms or null before the first frame} while zooming is animated.
   #ease = null;
   #drawn = null;
 
@@ -95,7 +95,7 @@ class FlameGraph {
       // To zoom is the reader's to decide when it is another chart.
       this.reveal(this.selected, !fresh);
     }
-    this.redraw();
+    this.#redrawSettled();
     // Another box may be under the pointer, which did not move.
     this.input.refresh();
   }
@@ -122,7 +122,7 @@ class FlameGraph {
     if (animated) {
       this.#makeRoom();
       if (!still) {
-        this.#ease = { from: old, top: topBefore + moved, start: performance.now() };
+        this.#ease = { from: old, top: topBefore + moved, start: null };
       }
     }
   }
@@ -186,6 +186,11 @@ class FlameGraph {
     }
   }
 
+  // An animation draws from the next frame on: now it would still be the old picture.
+  #redrawSettled() {
+    return this.settled ? this.redraw() : this.redrawSoon();
+  }
+
   /** Draw now; `resize` and `show` do so themselves. */
   redraw() {
     cancelAnimationFrame(this.#pending);
@@ -214,6 +219,8 @@ class FlameGraph {
     if (this.#ease === null) {
       return this.layout;
     }
+    // From the first frame on: making new boxes may have taken a while.
+    this.#ease.start ??= performance.now();
     const part = (performance.now() - this.#ease.start) / FLAME_EASE_MS;
     if (part >= 1) {
       this.#ease = null;
@@ -255,7 +262,7 @@ class FlameGraph {
     if (target !== this.zoomed || !view.equals(this.view)) {
       this.zoomed = target;
       this.#look(view, true);
-      this.redraw();
+      this.#redrawSettled();
       this.#callbacks.zoom?.(target);
     }
   }
@@ -302,7 +309,7 @@ class FlameGraph {
     }
     this.selected = box;
     this.live.textContent = box === null ? "" : flameSentence(box, this.chart);
-    this.redraw();
+    this.#redrawSettled();
     this.#callbacks.select?.(box);
   }
 
@@ -385,10 +392,7 @@ class FlameGraph {
     this.redraw();
   }
 
-  /**
-   * Return what is to be seen once all is settled, in css px relative to the canvas, from top to
-   * bottom and left to right: [{label, category, x, y, width, height, crosses, depth, box}].
-   */
+  /** Return what is to be seen once all is settled, as `FlameLayout.boxesWithin` says. */
   visibleBoxes() {
     return this.layout === null ? [] : this.layout.boxesWithin(this.top, this.height);
   }

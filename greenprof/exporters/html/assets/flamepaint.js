@@ -147,7 +147,7 @@ class FlamePainter {
     const last = Math.min(Math.ceil((top + this.#height) / FLAME_ROW), layout.rows.length);
     for (let index = first; index < last; index += 1) {
       const row = layout.rows[index];
-      const y = index * FLAME_ROW - top;
+      const y = this.#snap(index * FLAME_ROW - top);
       this.#drawRests(row.rests, y, theme);
       let end = -1;
       for (const entry of row.entries) {
@@ -166,7 +166,7 @@ class FlamePainter {
     const below = layout.chart.view === "bottom";
     for (let index = first; index < last; index += 1) {
       const row = layout.rows[index];
-      const y = index * FLAME_ROW - top;
+      const y = this.#snap(index * FLAME_ROW - top);
       for (const entry of row.entries) {
         if (entry.box.info.crosses) {
           context.globalAlpha = toneOf(entry.box) === "faded" ? 0.4 : 1;
@@ -188,6 +188,11 @@ class FlamePainter {
       this.#context.fillStyle = shade;
       this.#context.fillRect(0, Math.min(edge, edge + length), this.#width, Math.abs(length));
     }
+  }
+
+  // On a whole device pixel: between two of them edges and text are blurred.
+  #snap(y) {
+    return Math.round(y * this.#ratio) / this.#ratio;
   }
 
   // The part of [x, x + width] to be seen, on whole device pixels, with the gap to the next box.
@@ -217,7 +222,7 @@ class FlamePainter {
     }
     const info = box.info;
     const colour = colourOf(info.category, box.key, dark, tone);
-    const height = FLAME_ROW - 1;
+    const height = this.#snap(FLAME_ROW - 1);
     context.fillStyle = colour.fill;
     context.fillRect(span.left, y, span.width, height);
     if (colour.pattern !== null && span.width > 2) {
@@ -252,7 +257,7 @@ class FlamePainter {
       context.rect(span.left, y, span.width, FLAME_ROW - 1);
       context.clip();
     }
-    const base = y + 13;
+    const base = this.#snap(y + 13);
     context.fillStyle = colour.text;
     context.fillText(name, left, base);
     room -= this.#labels.width(name) + 10;
