@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem.startswith(MEASURING):
             item.add_marker(pytest.mark.flaky(reruns=3))
+        if "report" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.page)
 
 
 @pytest.fixture(autouse=True)
