@@ -5,7 +5,12 @@
  * graph for the box that is selected.
  */
 
-const FIGURE_CLOCKS = [["wall", "wall"], ["cpu", "CPU"], ["await", "await"], ["blocked", "blocked"]];
+const FIGURE_CLOCKS = [
+  ["wall", "wall"],
+  ["cpu", "CPU"],
+  ["await", "await"],
+  ["blocked", "blocked"],
+];
 const FIGURE_HINTS = {
   wall: "Wall clock of the tasks: CPU, waiting and blocked time; times of tasks add up",
   cpu: "CPU clock",
@@ -127,12 +132,16 @@ class BoxDetails {
   makeSeen(box, tag) {
     const { seen, tasks, groups } = box.figures();
     const said = element(tag, { class: "seen" }, `seen ${formatCount(seen)} times`);
-    if (!tasks) return said;
+    if (!tasks) {
+      return said;
+    }
     said.append(`, ${plural(tasks, "task")}`);
     groups.slice(0, 3).forEach((name, place) => {
       said.append(place ? ", " : ": ", isolated(name));
     });
-    if (groups.length > 3) said.append(", …");
+    if (groups.length > 3) {
+      said.append(", …");
+    }
     return said;
   }
 

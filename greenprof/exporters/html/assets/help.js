@@ -40,8 +40,8 @@ const HELP_WORDS = [
   ["awaiting", "what the task awaits is not there yet."],
   ["ready", "what it awaits is there, but something else keeps the event loop busy."],
   ["blocked", "inside a call that holds up the thread, and with it the event loop."],
-  ["bridge", "library code that lets sync code await, by switching greenlets. Its frames are folded "
-    + "away; a dashed line, the greenlet boundary, is where they were."],
+  ["bridge", "library code that lets sync code await, by switching greenlets. Its frames are "
+    + "folded away; a dashed line, the greenlet boundary, is where they were."],
   ["await site", "the line of your code that waited, whatever libraries lie between."],
   ["self, total", "in the function itself; in it and all that it called. Recursion counts once."],
   ["link", "the address of the page holds all that you chose: it can be sent or kept."],

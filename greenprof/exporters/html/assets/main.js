@@ -52,7 +52,7 @@ class ReportPage {
     for (const media of [this.darkSystem, this.printing]) {
       media.addEventListener("change", () => this.showTheme());
     }
-    // Safari tells of printing by its media query only, others by these alone when they print a copy.
+    // Some browsers tell of printing by the media query only, some by these events only.
     window.addEventListener("beforeprint", () => this.print(true));
     window.addEventListener("afterprint", () => this.print(false));
     listenToKeys(this.keys());
@@ -176,7 +176,8 @@ class ReportPage {
       const end = element("button", { type: "button", title: "Show all in colour (Esc)" }, "×");
       end.setAttribute("aria-label", "Show all in colour");
       end.addEventListener("click", () => state.set({ mark: false }));
-      this.markChip.replaceChildren("all boxes of ", isolated(profile.functionLabel(state.fn)), end);
+      const name = isolated(profile.functionLabel(state.fn));
+      this.markChip.replaceChildren("all boxes of ", name, end);
     }
     this.matchPlace = -1;
   }

@@ -1,6 +1,6 @@
 "use strict";
 
-/** Ways to a box of a chart: by the path in the address, by what a search found, by its function. */
+/** Ways to a box of a chart: by the path in the address, by a search, by its function. */
 
 const MOST_MATCHES = 1000;
 const LEAST_MATCH_SHARE = 1e-4;

@@ -73,7 +73,9 @@ class PageState {
   /** Change some fields, write the fragment and tell the listeners what really changed. */
   set(changes) {
     const changed = this.assign(changes);
-    if (!changed.size) return;
+    if (!changed.size) {
+      return;
+    }
     this.write(STATE_PLACES.some((name) => changed.has(name)));
     this.tell(changed);
   }
@@ -83,7 +85,9 @@ class PageState {
     const parts = new URLSearchParams();
     for (const name of Object.keys(STATE_FIELDS)) {
       const value = this[name];
-      if (value === this.defaults[name]) continue;
+      if (value === this.defaults[name]) {
+        continue;
+      }
       parts.set(name, value === true ? "1" : value === false ? "0" : String(value));
     }
     return parts.toString();
@@ -112,20 +116,27 @@ class PageState {
 
   reread() {
     const changed = this.read();
-    if (changed.size) this.tell(changed);
+    if (changed.size) {
+      this.tell(changed);
+    }
   }
 
   write(isPlace) {
     const url = location.href.split("#")[0] + "#" + this.fragment();
     try {
-      if (isPlace) history.pushState(null, "", url);
-      else history.replaceState(null, "", url);
+      if (isPlace) {
+        history.pushState(null, "", url);
+      } else {
+        history.replaceState(null, "", url);
+      }
     } catch {
       // Browsers limit how often a page may do this; the page itself goes on.
     }
   }
 
   tell(changed) {
-    for (const listener of this.listeners) listener(changed);
+    for (const listener of this.listeners) {
+      listener(changed);
+    }
   }
 }

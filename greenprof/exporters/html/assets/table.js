@@ -17,8 +17,11 @@ const LONGEST_TITLE = 1000;
 function element(name, attributes = {}, ...parts) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(key, "");
-    else if (value !== false && value !== undefined && value !== "") made.setAttribute(key, value);
+    if (value === true) {
+      made.setAttribute(key, "");
+    } else if (value !== false && value !== undefined && value !== "") {
+      made.setAttribute(key, value);
+    }
   }
   made.append(...parts.filter((part) => part !== null && part !== ""));
   return made;
@@ -31,7 +34,8 @@ function isolated(text, className = "", title = text) {
 
 /**
  * Columns: {id, label, band, hint, type: "text" | "time" | "count", value(row), text(row),
- * title(row), bar(row)}. `text` is what is shown of a number that is no amount.
+ * title(row), bar(row)}. `text` is what is shown of a number that is no amount;
+ * `keepEnd` cuts a long text at its start.
  * `band` is the head above neighbouring columns; `bar(row)` a share from 0 to 1 drawn in the cell.
  */
 class DataTable {
@@ -74,7 +78,9 @@ class DataTable {
     this.sort = sort;
     this.look = { dim, chosen };
     this.shown = this.sorted(this.filtered());
-    if (!same) this.limit = FIRST_ROWS;
+    if (!same) {
+      this.limit = FIRST_ROWS;
+    }
     this.markHead(clock);
     this.fill();
   }
@@ -90,8 +96,9 @@ class DataTable {
     const names = element("tr");
     let band = null;
     for (const column of columns) {
-      if (band !== null && column.band && band.textContent === column.band) band.colSpan += 1;
-      else {
+      if (band !== null && column.band && band.textContent === column.band) {
+        band.colSpan += 1;
+      } else {
         const scope = column.band ? "colgroup" : undefined;
         const name = column.band ? undefined : `c-${column.id}`;
         band = element(column.band ? "th" : "td", { scope, class: name }, column.band ?? "");
@@ -128,7 +135,9 @@ class DataTable {
 
   filtered() {
     const wanted = this.filter.trim().toLowerCase();
-    if (!wanted) return this.rows;
+    if (!wanted) {
+      return this.rows;
+    }
     const texts = this.options.columns.filter((column) => column.type === "text");
     return this.rows.filter((row) =>
       texts.some((column) =>
@@ -171,7 +180,8 @@ class DataTable {
     this.body.replaceChildren(...shown.map((row, place) => this.makeRow(row, place)));
     const columns = this.options.columns.length;
     if (!shown.length) {
-      const text = this.filter && this.rows.length ? "no row holds this text" : this.options.empty();
+      const filtered = this.filter && this.rows.length;
+      const text = filtered ? "no row holds this text" : this.options.empty();
       this.body.append(element("tr", { class: "none" }, element("td", { colspan: columns }, text)));
     }
     const left = this.shown.length - shown.length;
@@ -181,15 +191,21 @@ class DataTable {
     const some = formatCount(this.shown.length);
     const count = some === all ? plural(this.rows.length, "row") : `${some} of ${all} rows`;
     this.count.textContent = this.sort.note ? `${count}, ${this.sort.note}` : count;
-    if (focused) this.focusRow(this.body.rows[0]);
+    if (focused) {
+      this.focusRow(this.body.rows[0]);
+    }
   }
 
   makeRow(row, place) {
     const line = element("tr", { tabindex: place ? "-1" : "0" });
     line.dataset.row = String(place);
     line.classList.toggle("dim", this.look.dim(row));
-    if (this.look.chosen(row)) line.setAttribute("aria-current", "true");
-    for (const column of this.options.columns) line.append(this.makeCell(column, row));
+    if (this.look.chosen(row)) {
+      line.setAttribute("aria-current", "true");
+    }
+    for (const column of this.options.columns) {
+      line.append(this.makeCell(column, row));
+    }
     return line;
   }
 
@@ -197,13 +213,16 @@ class DataTable {
     const value = column.value(row);
     const cell = element("td", { class: `${column.type} c-${column.id}` });
     if (column.type === "text") {
-      cell.append(isolated(value, "", column.title?.(row) ?? value));
+      const text = isolated(value, "", column.title?.(row) ?? value);
+      cell.append(column.keepEnd ? element("span", { class: "keep-end" }, text) : text);
     } else {
       const format = column.type === "time" ? formatDuration : formatCount;
       cell.textContent = column.text?.(row) ?? (value ? format(value) : "-");
       cell.classList.toggle("zero", !value);
     }
-    if (column.clock && column.clock === this.clock) cell.classList.add("current");
+    if (column.clock && column.clock === this.clock) {
+      cell.classList.add("current");
+    }
     const share = column.bar?.(row);
     if (share) {
       cell.classList.add("bar");
@@ -221,7 +240,9 @@ class DataTable {
     const line = event.target.closest("tr");
     const row = this.rowAt(line);
     // A reader who marks text to copy it does not want to be sent elsewhere.
-    if (row === undefined || String(getSelection())) return;
+    if (row === undefined || String(getSelection())) {
+      return;
+    }
     this.focusRow(line);
     this.options.open(row);
   }
@@ -229,7 +250,9 @@ class DataTable {
   keyed(event) {
     const line = event.target.closest("tr");
     const row = this.rowAt(line);
-    if (row === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (row === undefined || event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
     const lines = this.body.rows;
     const targets = {
       ArrowDown: line.nextElementSibling,
@@ -237,15 +260,21 @@ class DataTable {
       Home: lines[0],
       End: lines[lines.length - 1],
     };
-    if (event.key === "Enter") this.options.open(row);
-    else if (event.key in targets) this.focusRow(targets[event.key]);
-    else return;
+    if (event.key === "Enter") {
+      this.options.open(row);
+    } else if (event.key in targets) {
+      this.focusRow(targets[event.key]);
+    } else {
+      return;
+    }
     event.preventDefault();
   }
 
   /** One row is a stop of the Tab key; arrows go on from there. */
   focusRow(line) {
-    if (!line || line.dataset.row === undefined) return;
+    if (!line || line.dataset.row === undefined) {
+      return;
+    }
     this.body.querySelector("tr[tabindex='0']")?.setAttribute("tabindex", "-1");
     line.setAttribute("tabindex", "0");
     line.focus();

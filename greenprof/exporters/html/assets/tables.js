@@ -14,7 +14,7 @@ const TABLE_COLUMNS = {
       title: (row) => tables.profile.functionLabel(row.fn),
     },
     {
-      id: "place", label: "where", type: "text", value: (row) => row.place,
+      id: "place", label: "where", type: "text", keepEnd: true, value: (row) => row.place,
       title: (row) => tables.profile.functionPath(row.fn),
     },
     ...["wall", "cpu", "await"].flatMap((clock) => tables.pair(clock)),
@@ -30,14 +30,14 @@ const TABLE_COLUMNS = {
   ],
   awaits: (tables) => [
     {
-      id: "place", label: "await site", type: "text", value: (row) => row.place,
+      id: "place", label: "await site", type: "text", keepEnd: true, value: (row) => row.place,
       title: (row) => (row.fn < 0 ? row.place : tables.profile.functionPath(row.fn)),
     },
     {
       id: "name", label: "in", type: "text", value: (row) => row.name,
       title: (row) => (row.fn < 0 ? row.name : tables.profile.functionLabel(row.fn)),
     },
-    { id: "awaited", label: "awaits", type: "text", value: (row) => row.awaited },
+    { id: "awaited", label: "awaits", type: "text", value: (row) => row.awaited, keepEnd: true },
     {
       id: "seen", label: "seen", band: "samples", type: "count",
       hint: "Samples that found a task waiting here", value: (row) => row.seen,
@@ -107,8 +107,8 @@ const TABLE_COLUMNS = {
 };
 
 /**
- * The order of a tab until a reader clicks on a head: by a column, or by a key of its own where what
- * a reader can change comes first, as it does in the terminal's summary.
+ * The order of a tab until a reader clicks on a head: by a column, or by keys of its own where
+ * what a reader can change comes first, as it does in the terminal's summary.
  */
 const TABLE_ORDERS = {
   functions: (clock) => ({
@@ -180,9 +180,11 @@ class ReportTables {
     }
     this.state = state;
     this.sums.lived = this.sums.wall + (state.idle ? this.sums.idle : 0);
-    if (state.tab !== this.tab) this.open(state.tab);
+    if (state.tab !== this.tab) {
+      this.open(state.tab);
+    }
     const dim = (row) => row.origin !== undefined && isTheirs(row) === 1;
-    const chosen = (row) => row.fn !== undefined && row.fn === state.fn && state.tab === "functions";
+    const chosen = (row) => state.tab === "functions" && row.fn === state.fn;
     this.chooseRows(state);
     const sort = this.sortOf(state);
     this.table.show(this.rows, { sort, filter: state.filter, dim, chosen, clock: state.clock });
@@ -210,16 +212,24 @@ class ReportTables {
   /** Make the tab's rows; the same array as before where nothing changed, so sort keys stay. */
   chooseRows({ tab, fn, mine, bridges }) {
     const key = `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges}`;
-    if (!this.rowsOf[key]) this.rowsOf[key] = this.makeRows(tab, fn, mine, bridges);
+    if (!this.rowsOf[key]) {
+      this.rowsOf[key] = this.makeRows(tab, fn, mine, bridges);
+    }
     this.rows = this.rowsOf[key];
   }
 
   makeRows(tab, fn, mine, bridges) {
     const { profile, scope } = this;
-    if (tab === "lines") return fn < 0 ? [] : lineRows(profile, fn, scope);
-    if (tab === "tasks") return groupRows(profile, scope);
+    if (tab === "lines") {
+      return fn < 0 ? [] : lineRows(profile, fn, scope);
+    }
+    if (tab === "tasks") {
+      return groupRows(profile, scope);
+    }
     const wanted = (row) => !mine || row.origin === "app";
-    if (tab === "awaits") return siteRows(profile, scope).filter(wanted);
+    if (tab === "awaits") {
+      return siteRows(profile, scope).filter(wanted);
+    }
     // What the graph folds away has no box that a click could go to.
     return functionRows(profile, scope).filter((row) =>
       wanted(row) && hasTimes(row) && (!row.bridge || (bridges && !mine)));
@@ -229,8 +239,12 @@ class ReportTables {
     const { samples, sampleCount } = this.profile;
     const sums = { cpu: 0, awaiting: 0, ready: 0, blocked: 0, idle: 0 };
     for (let sample = 0; sample < sampleCount; sample += 1) {
-      if (scope !== null && !scope[sample]) continue;
-      for (const part of Object.keys(sums)) sums[part] += samples[part][sample];
+      if (scope !== null && !scope[sample]) {
+        continue;
+      }
+      for (const part of Object.keys(sums)) {
+        sums[part] += samples[part][sample];
+      }
     }
     sums.waiting = sums.awaiting + sums.ready;
     sums.await = sums.waiting;
@@ -259,7 +273,8 @@ class ReportTables {
     return [
       {
         id: `${clock}Self`, label: "self", band, clock, type: "time",
-        hint: `${what} in itself, without what it called`, value: (row) => timeOf(row, clock, "Self"),
+        hint: `${what} in itself, without what it called`,
+        value: (row) => timeOf(row, clock, "Self"),
       },
       {
         id: `${clock}Total`, label: "total", band, clock, type: "time",
