@@ -44,8 +44,8 @@ class Shot:
 
 TASKS = "group=task"
 SHOTS = (
-    Shot("report", TASKS, function="statement", height=840),
-    Shot("dark", TASKS, function="statement", height=680, dark=True),
+    Shot("report", TASKS, function="summary", height=800),
+    Shot("dark", TASKS, function="summary", height=640, dark=True),
     Shot("boundaries", TASKS, function="statement", part="#graph", height=1100),
     Shot("tooltip", f"{TASKS}&mine=1", hover="summary", height=460),
     Shot("mine", f"{TASKS}&mine=1", part="#graph"),
@@ -53,12 +53,12 @@ SHOTS = (
     Shot(
         "sandwich", f"{TASKS}&view=sandwich&clock=cpu&mine=1", function="line_price", part="#graph"
     ),
-    Shot("search", f"{TASKS}&q=aiosqlite", function="statement", part=".picture", height=1000),
+    Shot("search", f"{TASKS}&q=aiosqlite", function="summary", height=800),
     Shot("functions", "tab=functions&clock=cpu", part=".figures", most=400),
     Shot("awaits", "tab=awaits&clock=await", part=".figures", most=330),
     Shot("lines", "tab=lines&clock=await", function="summary", part=".figures", most=330),
 )
-WIDTH = 1120
+WIDTH = 1200
 
 ZOOM = """(name) => {
   const { profile, chart, state } = window.greenprofReport;
