@@ -220,7 +220,7 @@ def test_a_chart_of_nothing_says_so(report: Reports) -> None:
 
 def test_boxes_too_narrow_to_see_are_left_out(report: Reports) -> None:
     many = [([f"part_{index}"], State.ON_CPU, 1) for index in range(4000)]
-    page = report(stack_profile((["whole"], State.ON_CPU, 1000), *many))
+    page = report(stack_profile((["whole"], State.ON_CPU, 1000), *many), "group=all")
     assert labels(page) >= {"whole"}
     assert not any(label.startswith("part_") for label in labels(page))
     whole = box(page, "whole")

@@ -91,7 +91,7 @@ def test_the_selected_box_is_said(report: Reports) -> None:
     assert canvas.get_attribute("aria-label")
     click(page, "load_lines")
     said = page.text_content("#graph [aria-live]") or ""
-    for part in ("load_lines, orders/repo.py:20", "300 ms", "12 % of the wall time", "level 3"):
+    for part in ("load_lines, orders/repo.py:20", "300 ms", "12 % of the wall time", "level 4"):
         assert part in said
     assert "greenlet boundary" in said
 

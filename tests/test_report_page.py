@@ -78,7 +78,7 @@ class TestSwitches:
         assert drawn(page)[0] == "all: 2.90 s wall time of tasks"
 
     def test_the_clock_changes_what_is_drawn_and_every_share(self, report: Reports) -> None:
-        page = report(orders_profile())
+        page = report(orders_profile(), "group=all")
         assert "[await]" in drawn(page)
         page.locator("[data-clock=cpu]").click()
         assert drawn(page)[:2] == ["all: 890 ms CPU time", "report"]
@@ -104,7 +104,7 @@ class TestSwitches:
             expect(page.locator("#scope")).to_contain_text("within load_lines")
 
     def test_bottom_up_and_sandwich(self, report: Reports) -> None:
-        page = report(orders_profile())
+        page = report(orders_profile(), "group=all")
         page.locator("[data-view=bottom]").click()
         assert "[await]" in drawn(page)[1:3]
         page.locator("[data-view=sandwich]").click()
@@ -154,7 +154,7 @@ class TestDetails:
         assert rows[2] == ["share", "12 %", "", ""]
 
     def test_hovering_shows_the_figures_beside_the_pointer(self, report: Reports) -> None:
-        page = report(orders_profile())
+        page = report(orders_profile(), "group=all")
         tooltip = page.locator("#tooltip")
         expect(tooltip).to_be_hidden()
         area = page.locator("#graph").bounding_box()
@@ -167,7 +167,7 @@ class TestDetails:
         expect(tooltip).to_be_hidden()
 
     def test_actions(self, report: Reports) -> None:
-        page = report(orders_profile())
+        page = report(orders_profile(), "group=all")
         click_box(page, "load_lines")
         actions = page.locator("#details .actions")
         actions.get_by_text("lines", exact=True).click()

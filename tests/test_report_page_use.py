@@ -34,12 +34,12 @@ FOCUSED = """() => {
 
 
 class TestAddress:
-    FRAGMENT = "clock=cpu&group=task&bridges=1&q=total&tab=tasks&sort=cpu-&filter=GET&theme=dark"
+    FRAGMENT = "clock=cpu&group=all&bridges=1&q=total&tab=tasks&sort=cpu-&filter=GET&theme=dark"
 
     def test_a_link_restores_everything(self, report: Reports) -> None:
         first = report(orders_profile(), self.FRAGMENT)
         click_box(first, "report")
-        assert fragment(first).startswith("clock=cpu&group=task&bridges=1&zoom=")
+        assert fragment(first).startswith("clock=cpu&group=all&bridges=1&zoom=")
         second = report(orders_profile(), fragment(first))
         assert fragment(second) == fragment(first)
         assert drawn(second) == drawn(first)
@@ -102,7 +102,7 @@ class TestKeyboardAndHelp:
         for key, field, value in (
             ("b", "view", "bottom"), ("s", "view", "sandwich"), ("t", "view", "top"),
             ("c", "clock", "cpu"), ("c", "clock", "await"), ("c", "clock", "wall"),
-            ("g", "group", "task"), ("g", "group", "thread"), ("g", "group", "all"),
+            ("g", "group", "thread"), ("g", "group", "all"), ("g", "group", "task"),
             ("f", "bridges", True), ("m", "mine", True), ("i", "idle", True),
             ("2", "tab", "awaits"), ("3", "tab", "tasks"), ("4", "tab", "lines"),
             ("d", "theme", "dark"), ("d", "theme", "light"), ("d", "theme", "auto"),
@@ -184,7 +184,7 @@ class TestSizes:
 
     def test_a_profile_of_one_sample(self, report: Reports) -> None:
         page = report(one_sample())
-        assert drawn(page) == ["all: 10.0 ms wall time of tasks", "only"]
+        assert drawn(page) == ["all: 10.0 ms wall time of tasks", "main (thread)", "only"]
         assert column(page, "cpuSelf") == ["10.0 ms"]
         for button in page.locator("#toolbar button, [data-tab]").all():
             button.click()
@@ -195,7 +195,7 @@ class TestSizes:
         expect(page.locator("#nothing")).to_have_text("Nothing was awaited.")
         page.locator("[data-clock=cpu]").click()
         expect(page.locator("#nothing")).to_be_hidden()
-        assert drawn(page) == ["all: 10.0 ms CPU time", "only"]
+        assert drawn(page) == ["all: 10.0 ms CPU time", "main (thread)", "only"]
 
 
 def _brightness(page: Page) -> int:

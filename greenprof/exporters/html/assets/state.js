@@ -51,7 +51,7 @@ class PageState {
   /** @param {string} clock the clock to start with, where the fragment does not say */
   constructor(clock) {
     this.defaults = {
-      view: "top", clock: STATE_FIELDS.clock(clock) ?? "wall", group: "all",
+      view: "top", clock: STATE_FIELDS.clock(clock) ?? "wall", group: "task",
       mine: false, bridges: false, idle: false,
       zoom: "", fn: -1, mark: false, q: "",
       tab: "functions", scope: "zoom", sort: "", filter: "", theme: "auto",
