@@ -58,6 +58,40 @@ class Chart {
         found = node;
       }
     }
+    return this.#topBoxOf(found);
+  }
+
+  /**
+   * The box of an await site's function in the top-down chart below which tasks waited there
+   * longest; null if there is none. Of a function that calls itself it is the level that waited.
+   */
+  heaviestOfSite(site) {
+    const { tree, weights } = this;
+    const { functionOf, parent, profile } = tree;
+    const { samples, sampleCount } = profile;
+    const fn = profile.sites.fn[site];
+    const waited = new Map();
+    for (let sample = 0; fn >= 0 && sample < sampleCount; sample++) {
+      if (samples.site[sample] === site) {
+        let node = tree.sampleNode[sample];
+        while (node > 0 && functionOf[node] !== fn) {
+          node = parent[node];
+        }
+        if (node > 0 && weights[node] > 0) {
+          const time = samples.awaiting[sample] + samples.ready[sample];
+          waited.set(node, (waited.get(node) ?? 0) + time);
+        }
+      }
+    }
+    let found = -1;
+    for (const [node, time] of waited) {
+      found = found < 0 || time > waited.get(found) ? node : found;
+    }
+    return this.#topBoxOf(found);
+  }
+
+  #topBoxOf(found) {
+    const { tree } = this;
     if (found < 0) {
       return null;
     }
@@ -130,12 +164,15 @@ class Chart {
   /**
    * Looks for a text in names, qualified names and places, whatever its case:
    * {functions: Uint8Array mask, count: of those that occur in the chart's tree,
-   * weightNs: time in them, where one calls another counted once}.
+   * groups: Set of the keys of tasks and threads that have boxes and the text in their names,
+   * weightNs: time in all of these, where one calls another counted once}.
    */
   search(text) {
     const { tree, weights } = this;
-    const { functionOf, parent } = tree;
-    const functions = tree.profile.functionsWith(text);
+    const { functionOf, parent, key, profile } = tree;
+    const functions = profile.functionsWith(text);
+    const groups = new Set();
+    const wanted = text.toLowerCase();
     const seen = new Uint8Array(functions.length);
     const size = text === "" ? 0 : tree.size;
     const inside = new Uint8Array(size);
@@ -146,13 +183,20 @@ class Chart {
       if (fn >= 0 && functions[fn] === 1) {
         count += 1 - seen[fn];
         seen[fn] = 1;
-        if (inside[node] === 0) {
-          inside[node] = 1;
-          weightNs += weights[node];
-        }
+      } else if (
+        key[node] > profile.rootKey
+        && profile.describe(key[node]).label.toLowerCase().includes(wanted)
+      ) {
+        groups.add(key[node]);
+      } else {
+        continue;
+      }
+      if (inside[node] === 0) {
+        inside[node] = 1;
+        weightNs += weights[node];
       }
     }
-    return { functions, count, weightNs };
+    return { functions, groups, count, weightNs };
   }
 
   #sandwich() {
