@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import greenlet
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from greenprof import switches
 from tests import browser as chromium
 from tests.postgres import Postgres, running_postgres
 from tests.process_state import ProcessState, settled_differences
@@ -55,6 +57,18 @@ def process_state_unchanged() -> Iterator[None]:
     greenlet.settrace(before.greenlet_tracer)
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def followed() -> Iterator[switches.Switches]:
+    """This thread, followed for the length of a test."""
+    switches.follow()
+    try:
+        state = switches.of_thread(threading.get_ident())
+        assert state is not None
+        yield state
+    finally:
+        switches.unfollow()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,15 @@ from pathlib import Path
 PROGRAMS = Path(__file__).parent / "programs"
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 60.0
+# For programs that use CPU for as long as they say; they import time themselves.
+BURN = """
+def burn(seconds):
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += len(str(number))
+
+"""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import greenlet
 import pytest
 
 import greenprof
@@ -71,3 +72,8 @@ async def ended(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def switch_once() -> None:
+    """Two switches: into a new greenlet, and back when it has ended."""
+    greenlet.greenlet(lambda: None).switch()

@@ -6,19 +6,12 @@ import textwrap
 
 import pytest
 
-from tests.running import REPOSITORY, Finished, run_python
+from tests.running import BURN, REPOSITORY, Finished, run_python
 
 PRELUDE = """
 import asyncio, gc, multiprocessing, os, random, signal, subprocess, sys, threading, time, warnings
 import greenprof
 from tests.process_state import ProcessState
-
-def burn(seconds):
-    until = time.monotonic() + seconds
-    number = 0
-    while time.monotonic() < until:
-        number += len(str(number))
-
 """
 
 
@@ -31,7 +24,7 @@ def run(source: str, *arguments: str, expect: int = 0, warn: str = "always") -> 
         "-W",
         warn,
         "-c",
-        PRELUDE + textwrap.dedent(source),
+        PRELUDE + BURN + textwrap.dedent(source),
         *arguments,
         expect=expect,
         env={"PYTHONPATH": str(REPOSITORY)},

@@ -9,25 +9,18 @@ import textwrap
 
 import pytest
 
-from tests.running import Finished, run_python
+from tests.running import BURN, Finished, run_python
 
 PRELUDE = """
 import asyncio, functools, os, random, select, signal, socket, subprocess, sys, threading, time
 import greenprof
-
-def burn(seconds):
-    until = time.monotonic() + seconds
-    number = 0
-    while time.monotonic() < until:
-        number += len(str(number))
-
 """
 
 
 def run(source: str, *arguments: str, expect: int = 0, stdin: str = "") -> Finished:
     """Runs a program that writes nothing to stderr."""
     finished = run_python(
-        "-c", PRELUDE + textwrap.dedent(source), *arguments, expect=expect, stdin=stdin
+        "-c", PRELUDE + BURN + textwrap.dedent(source), *arguments, expect=expect, stdin=stdin
     )
     assert not finished.stderr, str(finished)
     return finished

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import greenlet
@@ -17,25 +16,9 @@ import pytest
 
 from greenprof import switches
 from greenprof.switches import MAX_REINSTALLS, PRUNE_AT
+from tests.shapes import switch_once
 
 Events = list[tuple[str, Any]]
-
-
-@pytest.fixture
-def followed() -> Iterator[switches.Switches]:
-    """This thread, followed for the length of a test."""
-    switches.follow()
-    try:
-        state = switches.of_thread(threading.get_ident())
-        assert state is not None
-        yield state
-    finally:
-        switches.unfollow()
-
-
-def switch_once() -> None:
-    """Two switches: into a new greenlet, and back when it has ended."""
-    greenlet.greenlet(lambda: None).switch()
 
 
 def collecting(events: Events) -> Any:

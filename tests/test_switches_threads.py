@@ -5,31 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import greenlet
-import pytest
 
 from greenprof import switches
 from tests.running import run_python
-
-
-@pytest.fixture
-def followed() -> Iterator[switches.Switches]:
-    """This thread, followed for the length of a test."""
-    switches.follow()
-    try:
-        state = switches.of_thread(threading.get_ident())
-        assert state is not None
-        yield state
-    finally:
-        switches.unfollow()
-
-
-def switch_once() -> None:
-    """Two switches: into a new greenlet, and back when it has ended."""
-    greenlet.greenlet(lambda: None).switch()
+from tests.shapes import switch_once
 
 
 def test_threads_started_later_are_followed_and_hooks_stay(followed: switches.Switches) -> None:

@@ -43,14 +43,7 @@ class ExportCommand(click.Command):
 
 @click.command(cls=ExportCommand, epilog=EPILOG)
 @options.files
-@click.option(
-    "-o",
-    "--output",
-    "paths",
-    metavar="PATH",
-    multiple=True,
-    help="Where to; - is standard output. May be repeated.",
-)
+@options.outputs("Where to; - is standard output. May be repeated.")
 @options.format_name
 @options.clock
 @options.force

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from greenprof.profiles import Profile
 
-__all__ = ["clock", "files", "force", "format_name", "load", "quiet"]
+__all__ = ["clock", "files", "force", "format_name", "load", "outputs", "quiet"]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 clock = click.option(
     "--clock",
@@ -31,6 +33,11 @@ quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors
 files = click.argument(
     "files", metavar="FILE...", nargs=-1, type=click.Path(readable=False, path_type=Path)
 )
+
+
+def outputs(help_text: str) -> Callable[[Decorated], Decorated]:
+    """The option that names files to write, as `paths`."""
+    return click.option("-o", "--output", "paths", metavar="PATH", multiple=True, help=help_text)
 
 
 def load(paths: Sequence[Path]) -> Profile:

@@ -140,14 +140,9 @@ def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
 @click.command(cls=RunCommand, epilog=EPILOG)
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as python -c does.")
-@click.option(
-    "-o",
-    "--output",
-    "paths",
-    metavar="PATH",
-    multiple=True,
-    help="Write the profile there, in the format of the suffix; - is standard output. May be repeated."
-    "  [default: a summary, and a new .gprof file]",
+@options.outputs(
+    "Write the profile there, in the format of the suffix; - is standard output. May be repeated."
+    "  [default: a summary, and a new .gprof file]"
 )
 @options.format_name
 @click.option(
