@@ -2,7 +2,9 @@
 
 Three clocks: CPU time; the time that tasks were suspended ("await"); and the wall clock that each
 task lives by, which has both, and calls that block. Tasks wait side by side, so wall times add up to
-more than the profile's duration. All times are integer nanoseconds.
+more than the profile's duration. Time counts once: CPU time that a task used while it was
+awaiting, ready, blocked or idle is CPU time, and only the rest of that wall time is the state's. All
+times are integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from greenprof.sites import (
     function_key,
     origin_of,
     sample_sites,
+    waited_ns,
 )
 
 __all__ = [
@@ -55,6 +58,7 @@ class Totals:
     """The rest of the process's CPU time: before the first sample, interpreter, other threads."""
     wall_ns: int = 0
     """All time lived by tasks, whatever their state."""
+    # Of the states, wall time less the CPU time used meanwhile.
     awaiting_ns: int = 0
     ready_ns: int = 0
     blocked_ns: int = 0
@@ -74,6 +78,7 @@ class GroupRow:
     wall_ns: int = 0
     """All time lived by the tasks, idle time included."""
     cpu_ns: int = 0
+    # Of the states, wall time less the CPU time used meanwhile.
     awaiting_ns: int = 0
     ready_ns: int = 0
     blocked_ns: int = 0
@@ -179,14 +184,15 @@ def group_table(profile: Profile, *, clock: str = "wall") -> list[GroupRow]:
         row.samples += sample.count
         row.wall_ns += sample.wall_ns
         row.cpu_ns += sample.cpu_ns
+        rest_ns = waited_ns(sample)
         if sample.state is State.AWAITING:
-            row.awaiting_ns += sample.wall_ns
+            row.awaiting_ns += rest_ns
         elif sample.state is State.READY:
-            row.ready_ns += sample.wall_ns
+            row.ready_ns += rest_ns
         elif sample.state is State.BLOCKED:
-            row.blocked_ns += sample.wall_ns
+            row.blocked_ns += rest_ns
         elif sample.state is State.IDLE:
-            row.idle_ns += sample.wall_ns
+            row.idle_ns += rest_ns
     return sorted(rows, key=lambda row: (-row.weight_ns(clock), row.name, row.kind))
 
 
@@ -233,9 +239,9 @@ def weighted_stacks(profile: Profile, *, clock: str = "wall") -> Iterator[Weight
         if sample.cpu_ns and clock != "await":
             yield WeightedStack(sample.group, sample.thread, sample.stack, "", sample.cpu_ns)
         label = labels.get(sample.state)
-        if label is not None and sample.wall_ns > sample.cpu_ns:
-            rest = sample.wall_ns - sample.cpu_ns
-            yield WeightedStack(sample.group, sample.thread, sample.stack, label, rest)
+        rest_ns = waited_ns(sample)
+        if label is not None and rest_ns:
+            yield WeightedStack(sample.group, sample.thread, sample.stack, label, rest_ns)
 
 
 def _times_by_node(profile: Profile) -> list[_Times]:
@@ -246,9 +252,9 @@ def _times_by_node(profile: Profile) -> list[_Times]:
         times = own[sample.stack]
         times[0] += sample.cpu_ns
         if sample.state in WAITS:
-            times[1] += max(sample.wall_ns - sample.cpu_ns, 0)
+            times[1] += waited_ns(sample)
         elif sample.state is State.BLOCKED:
-            times[2] += max(sample.wall_ns - sample.cpu_ns, 0)
+            times[2] += waited_ns(sample)
     return [_Times(*times) for times in own]
 
 

@@ -6,9 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, Sample, State
 
-__all__ = ["WAITS", "AwaitSite", "await_sites", "function_key", "origin_of", "sample_sites"]
+__all__ = [
+    "WAITS",
+    "AwaitSite",
+    "await_sites",
+    "function_key",
+    "origin_of",
+    "sample_sites",
+    "waited_ns",
+]
 
 UNKNOWN: Final = "?"
 WAITS: Final = frozenset({State.AWAITING, State.READY})
@@ -28,6 +36,7 @@ class AwaitSite:
     """Qualified name of what was awaited, "?" if it is not known."""
     seen: int = 0
     """Observations."""
+    # Less the CPU time that was used meanwhile.
     awaiting_ns: int = 0
     ready_ns: int = 0
     first_line: int = 0
@@ -47,6 +56,11 @@ def function_key(frame: Frame) -> tuple[str, str, int]:
 def origin_of(frame: Frame) -> FrameOrigin:
     """Return whose code it is; what has no file is a note at a stack's end, such as "<Future>"."""
     return frame.origin if frame.path else FrameOrigin.LIBRARY
+
+
+def waited_ns(sample: Sample) -> int:
+    """Return a sample's wall time less the CPU time used meanwhile, which counts as CPU time."""
+    return max(sample.wall_ns - sample.cpu_ns, 0)
 
 
 def await_sites(profile: Profile) -> list[AwaitSite]:
@@ -87,9 +101,9 @@ def sample_sites(profile: Profile) -> tuple[list[AwaitSite], list[int]]:
         of_sample.append(site)
         site.seen += sample.count
         if sample.state is State.AWAITING:
-            site.awaiting_ns += sample.wall_ns
+            site.awaiting_ns += waited_ns(sample)
         else:
-            site.ready_ns += sample.wall_ns
+            site.ready_ns += waited_ns(sample)
     ordered = sorted(sites.values(), key=lambda site: (-site.wait_ns, site.path, site.line))
     index = {id(site): number for number, site in enumerate(ordered)}
     return ordered, [-1 if site is None else index[id(site)] for site in of_sample]

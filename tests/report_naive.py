@@ -177,6 +177,20 @@ class Naive:
             "tasks": sum(self.profile.groups[group].count for group in groups),
         }
 
+    def function_figures(self) -> dict[int, Counter[str]]:
+        """Figures of the functions that are not hidden, by name and "Self" or "Total"."""
+        found = defaultdict[int, Counter[str]](Counter)
+        for path, times in self.own.items():
+            waits = path and self.function_keys <= path[-1] < self.root_key
+            functions = self.functions(path[:-1] if waits else path)
+            for name, part in times.items():
+                column = "await" if name in CLOCKS["await"] else name
+                for fn in {*functions} - {-1}:
+                    found[fn][f"{column}Total"] += part
+                if functions and functions[-1] >= 0:
+                    found[functions[-1]][f"{column}Self"] += part
+        return {fn: +figures for fn, figures in found.items()}
+
     def says(self, fn: int, text: str) -> bool:
         """Whether a function's qualified name or place has a text in it."""
         functions = self.values["functions"]

@@ -72,7 +72,7 @@ def test_totals_of_a_service() -> None:
     assert (sums.duration_ns, sums.process_cpu_ns) == (2 * SECOND, 900 * MS)
     assert (sums.cpu_ns, sums.unattributed_cpu_ns) == (890 * MS, 10 * MS)
     assert (sums.awaiting_ns, sums.ready_ns) == (1350 * MS, 200 * MS)
-    assert (sums.blocked_ns, sums.idle_ns) == (100 * MS, 400 * MS)
+    assert (sums.blocked_ns, sums.idle_ns) == (60 * MS, 400 * MS)
     assert sums.wall_ns == 3010 * MS
     assert (sums.samples, sums.tasks) == (290, 17)
 
@@ -191,6 +191,27 @@ def test_the_clocks_add_up(profile: Profile) -> None:
 
 
 @given(profiles())
+def test_totals_and_groups_have_the_times_of_the_graph(profile: Profile) -> None:
+    drawn, of_group = Counter[str](), Counter[tuple[int, str]]()
+    for group, _, _, label, weight_ns in weighted_stacks(profile):
+        drawn[label] += weight_ns
+        of_group[group, label] += weight_ns
+    names = {
+        "": "cpu_ns", "[await]": "awaiting_ns", "[ready]": "ready_ns",
+        "[blocked]": "blocked_ns", "[idle]": "idle_ns",
+    }  # fmt: skip
+    sums = totals(profile)
+    assert [getattr(sums, name) for name in names.values()] == [drawn[label] for label in names]
+    assert Counter(
+        (row.name, row.kind, *(getattr(row, name) for name in names.values()))
+        for row in group_table(profile)
+    ) == Counter(
+        (group.name, group.kind, *(of_group[index, label] for label in names))
+        for index, group in enumerate(profile.groups)
+    )
+
+
+@given(profiles())
 def test_each_sample_s_site_adds_up_to_the_site(profile: Profile) -> None:
     sites, of_sample = sample_sites(profile)
     assert len(of_sample) == len(profile.samples)
@@ -200,7 +221,8 @@ def test_each_sample_s_site_adds_up_to_the_site(profile: Profile) -> None:
         assert (site >= 0) is waits
         if waits:
             seen[site][0] += sample.count
-            seen[site][1 if sample.state is State.AWAITING else 2] += sample.wall_ns
+            rest_ns = max(sample.wall_ns - sample.cpu_ns, 0)
+            seen[site][1 if sample.state is State.AWAITING else 2] += rest_ns
     assert seen == [[site.seen, site.awaiting_ns, site.ready_ns] for site in sites]
     assert sites == await_sites(profile)
 

@@ -102,7 +102,7 @@ class TestSummary:
         assert lines[:3] == [
             "orders.py --requests 15, Python 3.11.9",
             "2.00 s long, CPU 900 ms (99 % attributed), awaiting 1.35 s, ready 200 ms,"
-            " blocked 100 ms, idle 400 ms",
+            " blocked 60.0 ms, idle 400 ms",
             "290 samples, 100 Hz, 2 of 200 ticks missed, sampler cost 1.0 % of the CPU",
         ]
         assert lines[-2:] == [

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 from greenprof.analysis import await_sites, function_table, group_table, totals
 from greenprof.exporters.html.payload import payload
 from greenprof.exporters.units import duration, percent, place, plural
-from greenprof.profiles import Profile, ProfileBuilder, State
+from greenprof.profiles import Profile, ProfileBuilder, Sample, State
 from tests.profiles import AWAIT, MS, SPAWN, SYNC_EXECUTE, app, orders_profile
 from tests.report_naive import CLOCKS, EVERY_SWITCH, Naive, Path, Switches, random_profile
 from tests.report_pages import Reports
@@ -137,7 +137,7 @@ def test_tables_equal_the_analysis(page: Page) -> None:
              site.seen, site.awaiting_ns, site.ready_ns)
             for site in await_sites(profile)
         )  # fmt: skip
-        names = ("wall", "cpu", "awaiting", "ready", "blocked", "idle")
+        names = ("cpu", "awaiting", "ready", "blocked", "idle")
         assert Counter(
             (row["name"], row["kind"], row["tasks"], row["seen"], *(row[name] for name in names))
             for row in tables["groups"]
@@ -166,18 +166,98 @@ def test_lines_add_up_to_their_function(page: Page) -> None:
 
 def test_tables_within_a_scope_are_those_of_its_samples(page: Page) -> None:
     made = random.Random(5)
-    scopes = [[made.randrange(2) for _ in profile.samples] for profile in PROFILES]
+    # Of each sample its CPU time (1), its waiting and observations (2), both or nothing.
+    scopes = [[made.randrange(4) for _ in profile.samples] for profile in PROFILES]
     shown = page.evaluate(TABLES, list(map(list, zip(PAYLOADS, scopes, strict=True))))
     for profile, scope, tables in zip(PROFILES, scopes, shown, strict=True):
-        chosen = [sample for sample, kept in zip(profile.samples, scope, strict=True) if kept]
+        chosen = [
+            part_of(sample, part) for sample, part in zip(profile.samples, scope, strict=True)
+        ]
         functions = shown_functions(tables)
         expected = expected_functions(replace(profile, samples=chosen))
         assert functions <= expected
         # What was not seen in the scope is left out.
         assert all(not any(row[5:]) for row in expected - functions)
-        waited = sum(s.wall_ns for s in chosen if s.state in {State.AWAITING, State.READY})
+        whole = totals(replace(profile, samples=chosen))
+        waited = whole.awaiting_ns + whole.ready_ns
         assert sum(row["awaiting"] + row["ready"] for row in tables["sites"]) == waited
-        assert sum(row["wall"] for row in tables["groups"]) == sum(s.wall_ns for s in chosen)
+        for name in ("cpu", "awaiting", "ready", "blocked", "idle"):
+            shown_ns = sum(row[name] for row in tables["groups"])
+            assert shown_ns == getattr(whole, f"{name}_ns")
+        assert sum(row["seen"] for row in tables["groups"]) == whole.samples
+
+
+def part_of(sample: Sample, part: int) -> Sample:
+    cpu_ns = sample.cpu_ns if part & 1 else 0
+    rest_ns = max(sample.wall_ns - sample.cpu_ns, 0) if part & 2 else 0
+    count = sample.count if part & 2 else 0
+    return replace(sample, wall_ns=cpu_ns + rest_ns, cpu_ns=cpu_ns, count=count)
+
+
+def test_functions_have_the_times_of_their_boxes(page: Page) -> None:
+    """With any switches: what those hide counts in the table where the graph counts it."""
+    shown = page.evaluate(
+        """([payloads, several]) => payloads.map((payload) => {
+          const profile = new ReportProfile(payload);
+          return several.map((switches) => ({
+            functions: functionRows(profile, null, switches),
+            lines: profile.functions.name.map((_, fn) => lineRows(profile, fn, null, switches)),
+          }));
+        })""",
+        [PAYLOADS, list(map(vars, EVERY_SWITCH[:8]))],
+    )
+    names = [f"{time}{part}" for time in (*TIMES, "idle", "seen") for part in ("Self", "Total")]
+    for profile, per_profile in zip(PROFILES, shown, strict=True):
+        for switches, tables in zip(EVERY_SWITCH, per_profile, strict=False):
+            rows = {
+                row["fn"]: Counter({name: row[name] for name in names})
+                for row in tables["functions"]
+            }
+            found = {fn: +figures for fn, figures in rows.items() if +figures}
+            assert found == Naive(profile, switches).function_figures(), switches
+            for fn, figures in rows.items():
+                for name in names:
+                    assert sum(row[name] for row in tables["lines"][fn]) == figures[name]
+
+
+def test_tables_within_a_box_add_up_to_it(page: Page) -> None:
+    chosen = [EVERY_SWITCH[seed % len(EVERY_SWITCH)] for seed in range(len(PROFILES))]
+    wrong = page.evaluate(
+        f"""([payloads, chosen, views]) => {{
+          {DUMP}
+          const wrong = [];
+          payloads.forEach((payload, index) => {{
+            const profile = new ReportProfile(payload);
+            const tree = new ViewTree(profile, chosen[index]);
+            for (const view of views) {{
+              const chart = new Chart(tree, "wall", view, 1);
+              for (const text of Object.keys(boxes(chart))) {{
+                const box = chart.boxAt(text === "" ? [] : text.split(".").map(Number));
+                const scope = chart.samplesUnder(box);
+                const rows = groupRows(profile, scope);
+                const sum = (...names) => rows.reduce(
+                  (all, row) => names.reduce((some, name) => some + row[name], all), 0);
+                const {{ cpu, await: waits, blocked, idle, seen }} = box.figures();
+                const sites = siteRows(profile, scope)
+                  .reduce((all, row) => all + row.awaiting + row.ready, 0);
+                const found = [
+                  sum("cpu"), sum("awaiting", "ready"), sum("blocked"), sum("idle"), sum("seen"),
+                  sites,
+                ];
+                const expected = [
+                  cpu.total, waits.total, blocked.total, idle.total, seen, waits.total,
+                ];
+                if (String(found) !== String(expected)) {{
+                  wrong.push([index, view, text, found, expected]);
+                }}
+              }}
+            }}
+          }});
+          return wrong;
+        }}""",
+        [PAYLOADS, list(map(vars, chosen)), VIEWS],
+    )
+    assert wrong == []
 
 
 @pytest.mark.parametrize("clock", CLOCKS)

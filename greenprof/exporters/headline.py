@@ -14,7 +14,7 @@ __all__ = ["Fact", "Headline", "headline"]
 _WAITS = {
     "awaiting": "suspended on something that was not there yet; times of tasks add up",
     "ready": "what they awaited was there, but the loop was busy with others",
-    "blocked": "inside calls that hold up the thread, and with it the loop",
+    "blocked": "inside calls that hold up the thread, and with it the loop; less the CPU they used",
     "idle": "threads with nothing to do",
 }
 

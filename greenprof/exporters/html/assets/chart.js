@@ -103,7 +103,10 @@ class Chart {
     return top.boxAt(path.reverse());
   }
 
-  /** A mask over the samples that have time in a box: what the tables show of it. */
+  /**
+   * What the tables show of a box: a mask over the samples, of PART_CPU where a sample's CPU time
+   * is in the box and PART_WAIT where its waiting is, and its observations.
+   */
   samplesUnder(box) {
     this.marksOf(box);
     this.marked.samples ??= this.#mask(this.marked.nodes);
@@ -120,7 +123,7 @@ class Chart {
   }
 
   #mask(marks) {
-    const { sampleNode, key, parent, profile } = this.tree;
+    const { sampleNode, key, parent, profile, options } = this.tree;
     const { samples, sampleCount, functionKeys, rootKey } = profile;
     const mask = new Uint8Array(sampleCount);
     for (let sample = 0; sample < sampleCount; sample++) {
@@ -128,11 +131,14 @@ class Chart {
       if (node < 0) {
         continue;
       }
-      if (marks[node] === 1) {
-        mask[sample] = 1;
-      } else if (samples.cpu[sample] > 0 && key[node] >= functionKeys && key[node] < rootKey) {
-        // A sample that waited may have used the CPU as well: that part is the frame's own.
-        mask[sample] = marks[parent[node]];
+      // A sample that waited may have used the CPU as well: that part is the frame's own.
+      const waits = key[node] >= functionKeys && key[node] < rootKey;
+      if (samples.cpu[sample] > 0 && marks[waits ? parent[node] : node] === 1) {
+        mask[sample] = PART_CPU;
+      }
+      // Of what is idle and left out, there is only the CPU time.
+      if (marks[node] === 1 && (options.idle || samples.state[sample] !== STATE_IDLE)) {
+        mask[sample] |= PART_WAIT;
       }
     }
     return mask;
@@ -143,13 +149,14 @@ class Chart {
     const { samples, groups } = this.tree.profile;
     const mask = this.samplesUnder(box);
     const weights = new Float64Array(groups.name.length).fill(-1);
-    const times = CLOCK_TIMES[this.clock].map((name) => samples[name]);
+    const times = CLOCK_TIMES[this.clock].map((name) =>
+      ({ part: name === "cpu" ? PART_CPU : PART_WAIT, time: samples[name] }));
     for (let sample = 0; sample < mask.length; sample++) {
-      if (mask[sample] === 1) {
+      if (mask[sample] > 0) {
         const group = samples.group[sample];
         weights[group] = Math.max(weights[group], 0);
-        for (const time of times) {
-          weights[group] += time[sample];
+        for (const { part, time } of times) {
+          weights[group] += mask[sample] & part ? time[sample] : 0;
         }
       }
     }

@@ -1,115 +1,137 @@
 "use strict";
 
-// Rows of the page's tables, of the whole profile or of the samples of a mask ("scope"): the same
-// figures as greenprof/analysis.py gives for the whole. Times are nanoseconds.
+// Rows of the page's tables, of the whole profile or of a part of it ("scope"): the same figures as
+// greenprof/analysis.py gives for the whole. Times are nanoseconds.
+//
+// A scope is a mask over the samples, see Chart.samplesUnder: PART_CPU where a sample's CPU time
+// counts, PART_WAIT where its waiting and its observations do. `null` stands for everything.
+//
+// "Shown" is {bridges, mine, idle}, the switches that hide frames or time. What hidden frames spent
+// in themselves counts as that of the frame above them, as it does in the graph.
 
-// What is summed, in the order of the columns of arrays: CPU, await, blocked, seen.
-const SUMMED = 4;
+const ALL_SHOWN = { bridges: true, mine: false, idle: false };
 
-/** Adds a sample's columns to those of an array. */
-function addSample(sums, start, samples, sample) {
-  sums[start] += samples.cpu[sample];
-  sums[start + 1] += samples.awaiting[sample] + samples.ready[sample];
-  sums[start + 2] += samples.blocked[sample];
-  // Nothing here has a column for idle time, so idle looks do not count as looks either.
-  sums[start + 3] += samples.state[sample] === STATE_IDLE ? 0 : samples.count[sample];
+// What is summed, in the order of the columns of arrays.
+const SUMMED_NAMES = ["cpu", "await", "blocked", "idle", "seen"];
+const SUMMED = SUMMED_NAMES.length;
+
+/** Adds a part of a sample to columns of an array. */
+function addSample(sums, start, samples, sample, part, idle) {
+  if (part & PART_CPU) {
+    sums[start] += samples.cpu[sample];
+  }
+  if (part & PART_WAIT) {
+    sums[start + 1] += samples.awaiting[sample] + samples.ready[sample];
+    sums[start + 2] += samples.blocked[sample];
+    if (idle || samples.state[sample] !== STATE_IDLE) {
+      sums[start + 3] += samples.idle[sample];
+      sums[start + 4] += samples.count[sample];
+    }
+  }
+}
+
+/** Which part of a sample is within a scope. */
+function partOf(scope, sample) {
+  return scope === null ? PART_ALL : scope[sample];
 }
 
 /** Sums for each stack node and what is below it within a scope, SUMMED columns each. */
-function nodeTotals(profile, scope) {
+function nodeTotals(profile, scope, idle) {
   const { samples, sampleCount, nodeParent, nodeCount } = profile;
   // The last one is kept: the tables come one after another.
   const last = profile.lastTotals;
-  if (last !== undefined && last.scope === scope) {
+  if (last !== undefined && last.scope === scope && last.idle === idle) {
     return last.totals;
   }
   const totals = new Float64Array(nodeCount * SUMMED);
   for (let sample = 0; sample < sampleCount; sample++) {
-    if (samples.node[sample] >= 0 && (scope === null || scope[sample] === 1)) {
-      addSample(totals, samples.node[sample] * SUMMED, samples, sample);
+    if (samples.node[sample] >= 0) {
+      const start = samples.node[sample] * SUMMED;
+      addSample(totals, start, samples, sample, partOf(scope, sample), idle);
     }
   }
   for (let node = nodeCount - 1; node >= 0; node--) {
     const above = nodeParent[node] * SUMMED;
     if (above >= 0) {
       const start = node * SUMMED;
-      totals[above] += totals[start];
-      totals[above + 1] += totals[start + 1];
-      totals[above + 2] += totals[start + 2];
-      totals[above + 3] += totals[start + 3];
+      for (let column = 0; column < SUMMED; column++) {
+        totals[above + column] += totals[start + column];
+      }
     }
   }
-  profile.lastTotals = { scope, totals };
+  profile.lastTotals = { scope, idle, totals };
   return totals;
 }
 
-/** A mask of the stack nodes whose function is in no level above them: recursion counts once. */
-function outermostNodes(profile) {
-  if (profile.outermost === undefined) {
-    const { nodeParent, nodeFrame, nodeCount, frameFunction } = profile;
-    const { first, next, roots } = childLists(nodeParent, nodeCount);
-    const above = new Int32Array(profile.functionCount);
-    const outermost = new Uint8Array(nodeCount);
-    let node = roots;
-    while (node >= 0) {
-      const fn = frameFunction[nodeFrame[node]];
-      outermost[node] = above[fn]++ === 0 ? 1 : 0;
-      if (first[node] >= 0) {
-        node = first[node];
-        continue;
-      }
-      // Up to where there is another child; stacks may be too deep for a recursive function.
-      while (node >= 0) {
-        above[frameFunction[nodeFrame[node]]]--;
-        if (next[node] >= 0) {
-          node = next[node];
-          break;
-        }
-        node = nodeParent[node];
-      }
-    }
-    profile.outermost = outermost;
+/**
+ * What the switches make of the stack nodes: {owner: the node itself, or if it is hidden the next
+ * one above that is not (-1: none); outermost: a mask of those that are not hidden and whose
+ * function is in no such level above them, as recursion counts once}.
+ */
+function shownNodes(profile, { bridges, mine }) {
+  const last = profile.lastShown;
+  if (last !== undefined && last.bridges === bridges && last.mine === mine) {
+    return last;
   }
-  return profile.outermost;
+  const { nodeParent, nodeFrame, nodeCount, frameFunction } = profile;
+  const { first, next, roots } = childLists(nodeParent, nodeCount);
+  const above = new Int32Array(profile.functionCount);
+  const hidden = hiddenFrames(profile, { bridges, mine });
+  const outermost = new Uint8Array(nodeCount);
+  const owner = new Int32Array(nodeCount);
+  let node = roots;
+  while (node >= 0) {
+    const frame = nodeFrame[node];
+    if (hidden[frame] === 0) {
+      outermost[node] = above[frameFunction[frame]]++ === 0 ? 1 : 0;
+      owner[node] = node;
+    } else {
+      owner[node] = nodeParent[node] < 0 ? -1 : owner[nodeParent[node]];
+    }
+    if (first[node] >= 0) {
+      node = first[node];
+      continue;
+    }
+    // Up to where there is another child; stacks may be too deep for a recursive function.
+    while (node >= 0) {
+      above[frameFunction[nodeFrame[node]]] -= 1 - hidden[nodeFrame[node]];
+      if (next[node] >= 0) {
+        node = next[node];
+        break;
+      }
+      node = nodeParent[node];
+    }
+  }
+  profile.lastShown = { bridges, mine, owner, outermost };
+  return profile.lastShown;
 }
 
-const ROW_TIMES = [
-  "cpuSelf",
-  "awaitSelf",
-  "blockedSelf",
-  "seenSelf",
-  "cpuTotal",
-  "awaitTotal",
-  "blockedTotal",
-  "seenTotal",
-];
+const ROW_TIMES = ["Self", "Total"].flatMap((part) => SUMMED_NAMES.map((name) => name + part));
 
 /** Figures of rows given by number; `rowOfFrame` tells each frame's (-1: none). */
 class RowSums {
-  constructor(profile, scope, rowOfFrame, rowCount) {
+  constructor(profile, scope, shown, rowOfFrame, rowCount) {
     const { samples, sampleCount, nodeFrame, nodeCount } = profile;
+    const { idle } = shown;
     const columns = ROW_TIMES.length;
     const sums = new Float64Array(rowCount * columns);
+    const { owner, outermost } = shownNodes(profile, shown);
     for (let sample = 0; sample < sampleCount; sample++) {
-      const node = samples.node[sample];
-      if (node >= 0 && (scope === null || scope[sample] === 1)) {
-        const row = rowOfFrame[nodeFrame[node]];
-        if (row >= 0) {
-          addSample(sums, row * columns, samples, sample);
-        }
+      const node = samples.node[sample] < 0 ? -1 : owner[samples.node[sample]];
+      const row = node < 0 ? -1 : rowOfFrame[nodeFrame[node]];
+      if (row >= 0) {
+        addSample(sums, row * columns, samples, sample, partOf(scope, sample), idle);
       }
     }
-    const totals = nodeTotals(profile, scope);
-    const outermost = outermostNodes(profile);
+    const totals = nodeTotals(profile, scope, idle);
     for (let node = 0; node < nodeCount; node++) {
       const row = outermost[node] === 1 ? rowOfFrame[nodeFrame[node]] : -1;
       if (row >= 0) {
         const start = row * columns + SUMMED;
         const added = node * SUMMED;
-        sums[start] += totals[added];
-        sums[start + 1] += totals[added + 1];
-        sums[start + 2] += totals[added + 2];
-        sums[start + 3] += totals[added + 3];
+        for (let column = 0; column < SUMMED; column++) {
+          sums[start + column] += totals[added + column];
+        }
       }
     }
     this.sums = sums;
@@ -136,9 +158,9 @@ class RowSums {
 }
 
 /** Functions; those with anything in the scope: {fn, name, place, origin, bridge, cpuSelf, ...}. */
-function functionRows(profile, scope) {
+function functionRows(profile, scope, shown = ALL_SHOWN) {
   const { functions, functionCount, frameFunction } = profile;
-  const sums = new RowSums(profile, scope, frameFunction, functionCount);
+  const sums = new RowSums(profile, scope, shown, frameFunction, functionCount);
   const bridges = profile.bridgeFunctions;
   const rows = [];
   for (let fn = 0; fn < functionCount; fn++) {
@@ -157,7 +179,7 @@ function functionRows(profile, scope) {
 }
 
 /** Lines of a function, by number: {line, seenSelf, ...}; totals add up to the function's. */
-function lineRows(profile, fn, scope) {
+function lineRows(profile, fn, scope, shown = ALL_SHOWN) {
   const { frameFunction, frameLine } = profile;
   const lines = [...new Set(frameLine.filter((_, frame) => frameFunction[frame] === fn))];
   lines.sort((one, other) => one - other);
@@ -165,7 +187,7 @@ function lineRows(profile, fn, scope) {
   const rowOfFrame = frameFunction.map((its, frame) =>
     its === fn ? numbers.get(frameLine[frame]) : -1,
   );
-  const sums = new RowSums(profile, scope, rowOfFrame, lines.length);
+  const sums = new RowSums(profile, scope, shown, rowOfFrame, lines.length);
   const rows = lines.map((line, number) => sums.fill(number, { line }));
   return rows.filter((_, number) => sums.has(number));
 }
@@ -189,26 +211,23 @@ function siteRows(profile, scope) {
   }
   for (let sample = 0; sample < sampleCount; sample++) {
     const site = samples.site[sample];
-    if (site >= 0 && (scope === null || scope[sample] === 1)) {
-      const state = samples.state[sample];
+    if (site >= 0 && partOf(scope, sample) & PART_WAIT) {
       rows[site].seen += samples.count[sample];
-      rows[site].awaiting += state === STATE_AWAITING ? samples.wall[sample] : 0;
-      rows[site].ready += state === STATE_READY ? samples.wall[sample] : 0;
+      rows[site].awaiting += samples.awaiting[sample];
+      rows[site].ready += samples.ready[sample];
     }
   }
   return scope === null ? rows : rows.filter((row) => row.seen + row.awaiting + row.ready > 0);
 }
 
-/** Task groups: {group, name, kind, tasks, wall, cpu, awaiting, ready, blocked, idle, seen}. */
+/** Task groups: {group, name, kind, tasks, cpu, awaiting, ready, blocked, idle, seen}. */
 function groupRows(profile, scope) {
   const { samples, sampleCount, groups } = profile;
-  const states = ["", "awaiting", "ready", "blocked", "idle"];
   const rows = groups.name.map((name, group) => ({
     group,
     name,
     kind: groups.kind[group],
     tasks: groups.tasks[group],
-    wall: 0,
     cpu: 0,
     awaiting: 0,
     ready: 0,
@@ -217,16 +236,19 @@ function groupRows(profile, scope) {
     seen: 0,
   }));
   for (let sample = 0; sample < sampleCount; sample++) {
-    if (scope === null || scope[sample] === 1) {
-      const row = rows[samples.group[sample]];
-      row.wall += samples.wall[sample];
+    const part = partOf(scope, sample);
+    const row = rows[samples.group[sample]];
+    if (part & PART_CPU) {
       row.cpu += samples.cpu[sample];
+    }
+    if (part & PART_WAIT) {
       row.seen += samples.count[sample];
-      // Here a state's time is all of it, CPU time included: a group's life in states.
-      if (samples.state[sample] > 0) {
-        row[states[samples.state[sample]]] += samples.wall[sample];
-      }
+      row.awaiting += samples.awaiting[sample];
+      row.ready += samples.ready[sample];
+      row.blocked += samples.blocked[sample];
+      row.idle += samples.idle[sample];
     }
   }
-  return scope === null ? rows : rows.filter((row) => row.seen + row.wall + row.cpu > 0);
+  const has = (row) => row.seen + row.cpu + row.awaiting + row.ready + row.blocked + row.idle > 0;
+  return scope === null ? rows : rows.filter(has);
 }

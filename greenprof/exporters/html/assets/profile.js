@@ -13,6 +13,11 @@ const STATE_BLOCKED = 3;
 const STATE_IDLE = 4;
 const STATE_LABELS = ["[running]", "[await]", "[ready]", "[blocked]", "[idle]"];
 const STATE_CATEGORIES = ["root", "await", "ready", "blocked", "idle"];
+// What of a sample is meant: its CPU time, or its waiting and that it was seen at all. The two may
+// lie in different boxes.
+const PART_CPU = 1;
+const PART_WAIT = 2;
+const PART_ALL = PART_CPU | PART_WAIT;
 // Keys are f * 6 + kind * 2 + crosses.
 const KEYS_PER_FUNCTION = 6;
 

@@ -74,7 +74,7 @@ const TABLE_COLUMNS = {
       {
         ...time("wall", "all", band, "Idle time counts only where the switch idle is on", "wall"),
         value: (row) => tables.wallOf(row),
-        bar: (row) => tables.onClock("wall") && tables.wallOf(row) / tables.sums.lived,
+        bar: (row) => tables.onClock("wall") && tables.wallOf(row) / tables.sums.wall,
       },
       {
         ...time("awaiting", "awaiting", band, "Suspended on something that is not there yet"),
@@ -139,19 +139,23 @@ const TABLE_EMPTY = {
 
 const NO_FUNCTION = "choose a function: a box of the graph, or a row of the functions";
 
-/** Whether a row of functions has anything to show: a function seen only idle has not. */
+/** Whether a row of functions has anything to show: one seen only idle, if that is shown. */
 function hasTimes(row) {
-  return row.seenTotal + row.cpuTotal + row.awaitTotal + row.blockedTotal > 0;
+  return row.seenTotal + timeOf(row, "wall", "Total") > 0;
 }
 
 function isTheirs(row) {
   return Number(row.origin !== "app" || Boolean(row.bridge));
 }
 
-/** A row's time under a clock, in itself ("Self") or with what it called ("Total"). */
+/**
+ * A row's time under a clock, in itself ("Self") or with what it called ("Total"). Rows have idle
+ * time only where the switch is on.
+ */
 function timeOf(row, clock, part) {
   return clock === "wall"
-    ? row[`cpu${part}`] + row[`await${part}`] + row[`blocked${part}`] : row[clock + part];
+    ? row[`cpu${part}`] + row[`await${part}`] + row[`blocked${part}`] + row[`idle${part}`]
+    : row[clock + part];
 }
 
 class ReportTables {
@@ -179,7 +183,7 @@ class ReportTables {
       this.sums = this.sumUp(scope);
     }
     this.state = state;
-    this.sums.lived = this.sums.wall + (state.idle ? this.sums.idle : 0);
+    this.sums.wall = this.wallOf(this.sums);
     if (state.tab !== this.tab) {
       this.open(state.tab);
     }
@@ -210,18 +214,19 @@ class ReportTables {
   }
 
   /** Make the tab's rows; the same array as before where nothing changed, so sort keys stay. */
-  chooseRows({ tab, fn, mine, bridges }) {
-    const key = `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges}`;
+  chooseRows({ tab, fn, mine, bridges, idle }) {
+    const key = `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges} ${idle}`;
     if (!this.rowsOf[key]) {
-      this.rowsOf[key] = this.makeRows(tab, fn, mine, bridges);
+      this.rowsOf[key] = this.makeRows(tab, fn, { mine, bridges, idle });
     }
     this.rows = this.rowsOf[key];
   }
 
-  makeRows(tab, fn, mine, bridges) {
+  makeRows(tab, fn, shown) {
     const { profile, scope } = this;
+    const { mine, bridges } = shown;
     if (tab === "lines") {
-      return fn < 0 ? [] : lineRows(profile, fn, scope);
+      return fn < 0 ? [] : lineRows(profile, fn, scope, shown);
     }
     if (tab === "tasks") {
       return groupRows(profile, scope);
@@ -231,7 +236,7 @@ class ReportTables {
       return siteRows(profile, scope).filter(wanted);
     }
     // What the graph folds away has no box that a click could go to.
-    return functionRows(profile, scope).filter((row) =>
+    return functionRows(profile, scope, shown).filter((row) =>
       wanted(row) && hasTimes(row) && (!row.bridge || (bridges && !mine)));
   }
 
@@ -239,21 +244,19 @@ class ReportTables {
     const { samples, sampleCount } = this.profile;
     const sums = { cpu: 0, awaiting: 0, ready: 0, blocked: 0, idle: 0 };
     for (let sample = 0; sample < sampleCount; sample += 1) {
-      if (scope !== null && !scope[sample]) {
-        continue;
-      }
-      for (const part of Object.keys(sums)) {
-        sums[part] += samples[part][sample];
+      const part = partOf(scope, sample);
+      for (const name of Object.keys(sums)) {
+        sums[name] += part & (name === "cpu" ? PART_CPU : PART_WAIT) ? samples[name][sample] : 0;
       }
     }
     sums.waiting = sums.awaiting + sums.ready;
     sums.await = sums.waiting;
-    sums.wall = sums.cpu + sums.waiting + sums.blocked;
     return sums;
   }
 
-  wallOf(row) {
-    return row.wall - (this.state.idle ? 0 : row.idle);
+  /** The wall time of sums by state, as the graph has it. */
+  wallOf({ cpu, awaiting, ready, blocked, idle }) {
+    return cpu + awaiting + ready + blocked + (this.state.idle ? idle : 0);
   }
 
   placeOf(line) {
@@ -273,7 +276,7 @@ class ReportTables {
     return [
       {
         id: `${clock}Self`, label: "self", band, clock, type: "time",
-        hint: `${what} in itself, without what it called`,
+        hint: `${what} in itself, and in what it called that the switches hide`,
         value: (row) => timeOf(row, clock, "Self"),
       },
       {

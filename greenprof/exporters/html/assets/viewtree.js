@@ -12,6 +12,14 @@ const CLOCK_TIMES = {
   await: ["awaiting", "ready"],
 };
 
+/** A mask of the frames that the switches {bridges, mine} hide: their time goes to what is above. */
+function hiddenFrames(profile, { bridges, mine }) {
+  return Uint8Array.from(profile.frameFunction, (fn, frame) => {
+    const bridge = profile.frameKind[frame] === FRAME_BOUNDARY;
+    return (mine ? bridge || !profile.isApp(fn) : bridge && !bridges) ? 1 : 0;
+  });
+}
+
 /** A growing tree in which a node is found by its parent and its key. */
 class NodeTable {
   constructor(capacity, rootKey) {
@@ -231,15 +239,10 @@ class ViewTree {
 
   #frameKeys() {
     const { profile, options } = this;
-    const keys = new Int32Array(profile.frameFunction.length);
-    for (let frame = 0; frame < keys.length; frame++) {
-      const fn = profile.frameFunction[frame];
-      const kind = profile.frameKind[frame];
-      const bridge = kind === FRAME_BOUNDARY;
-      const hidden = options.mine ? bridge || !profile.isApp(fn) : bridge && !options.bridges;
-      keys[frame] = hidden ? -1 : profile.functionKey(fn, kind, 0);
-    }
-    return keys;
+    const { frameFunction, frameKind } = profile;
+    return Int32Array.from(hiddenFrames(profile, options), (hidden, frame) =>
+      hidden === 1 ? -1 : profile.functionKey(frameFunction[frame], frameKind[frame], 0),
+    );
   }
 
   // What the samples' stacks hang under (a number for each sample, a node for each number), and the
@@ -278,8 +281,8 @@ class ViewTree {
   // Adds the boxes of waiting time, and with them completes the nodes. Tells of each sample whether
   // it is left out: idle, and not wanted.
   #addStateBoxes(table, frameNodes) {
-    const { samples, sampleCount, functionKeys } = this.profile;
-    const { sampleNode } = this;
+    const { profile, sampleNode } = this;
+    const { samples, sampleCount } = profile;
     const { idle } = this.options;
     const left = new Uint8Array(sampleCount);
     const waits = [samples.cpu, samples.awaiting, samples.ready, samples.blocked, samples.idle];
@@ -300,7 +303,7 @@ class ViewTree {
         const place = node * waits.length + state;
         if (boxes[place] === 0) {
           parents[count] = node;
-          keys[count] = functionKeys + state;
+          keys[count] = profile.stateKey(state);
           boxes[place] = table.count + count;
           count++;
         }
