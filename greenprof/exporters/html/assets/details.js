@@ -10,12 +10,17 @@ const FIGURE_CLOCKS = [
   ["cpu", "CPU"],
   ["await", "await"],
   ["blocked", "blocked"],
+  ["idle", "idle"],
 ];
+/** Shown where a box has such time. */
+const RARE_FIGURES = ["blocked", "idle"];
+const COPY_LABEL = "copy name";
 const FIGURE_HINTS = {
-  wall: "Wall clock of the tasks: CPU, waiting and blocked time; times of tasks add up",
+  wall: "Wall clock of the tasks: the other columns together; times of tasks add up",
   cpu: "CPU clock",
   await: "Wall time suspended: awaiting, or ready while the loop was busy",
-  blocked: "Wall time inside calls that blocked the thread",
+  blocked: "Wall time inside calls that blocked the thread, less the CPU time used there",
+  idle: "Threads with nothing to do",
 };
 
 class BoxDetails {
@@ -32,6 +37,11 @@ class BoxDetails {
     this.actions = actions;
     this.hovered = null;
     this.pending = 0;
+    this.who = element("div", { class: "who" });
+    this.numbers = element("table");
+    this.buttons = this.makeButtons();
+    this.strip.replaceChildren(this.who, this.numbers,
+      element("div", { class: "actions" }, ...Object.values(this.buttons)));
   }
 
   /** Show the tooltip for a box near a point of the window; none for null. */
@@ -68,22 +78,32 @@ class BoxDetails {
   }
 
   /**
-   * Fill the strip. `isWhole`: the box is what the graph is zoomed to, nothing was selected;
-   * `folded`: library code counts as its caller's own.
+   * Fill the strip. `isZoomed`: the box is the one that the graph is zoomed to; `folded`: library
+   * code counts as its caller's own.
    */
   show(box, chart, clock, { isZoomed, folded }) {
-    this.strip.replaceChildren(
-      element("div", { class: "who" }, this.makeName(box, "h2"), this.makeAbout(box, "p"),
-        this.makeSeen(box, "p")),
-      this.makeFigures(box, chart, clock, folded),
-      this.makeActions(box, isZoomed),
-    );
+    const { type, fn } = box.info;
+    const isFunction = type === "function" && fn >= 0;
+    this.shown = box;
+    this.who.replaceChildren(
+      this.makeName(box, "h2"), this.makeAbout(box, "p"), this.makeSeen(box, "p"));
+    const numbers = this.makeFigures(box, chart, clock, folded);
+    this.numbers.replaceWith(numbers);
+    this.numbers = numbers;
+    // The buttons stay the same ones: the keyboard's focus may be on one.
+    const { zoom, sandwich, lines, copy } = this.buttons;
+    zoom.disabled = isZoomed;
+    zoom.hidden = copy.hidden = type === "root";
+    sandwich.hidden = lines.hidden = !isFunction;
   }
 
   makeName(box, tag) {
+    return element(tag, { class: "name" }, isolated(this.nameOf(box)));
+  }
+
+  nameOf(box) {
     const { type, fn, label } = box.info;
-    const name = type === "function" && fn >= 0 ? this.profile.functionLabel(fn) : label;
-    return element(tag, { class: "name" }, isolated(name));
+    return type === "function" && fn >= 0 ? this.profile.functionLabel(fn) : label;
   }
 
   makeAbout(box, tag) {
@@ -105,8 +125,14 @@ class BoxDetails {
 
   makeFigures(box, chart, clock, folded = false) {
     const figures = box.figures();
-    const rows = FIGURE_CLOCKS.filter(([id]) => id !== "blocked" || figures.blocked.total);
+    const rows = FIGURE_CLOCKS.filter(([id]) => !RARE_FIGURES.includes(id) || figures[id].total);
     const hint = folded ? "In itself and in the library code that it called" : "In itself";
+    // Towards callers, a box has what came through it, not all that its function called.
+    const isCaller = box instanceof UpBox && box.depth > 0;
+    const innermost = chart.view === "bottom" && box.depth === 1;
+    const all = isCaller
+      ? ["here", innermost ? "All of its own time" : "The time that came through this caller"]
+      : ["total", "In itself and in all that it called"];
     const head = element("tr", {}, element("td"), ...rows.map(([id, label]) =>
       element("th", { scope: "col", class: id === clock ? "current" : "", title: FIGURE_HINTS[id] },
         label)));
@@ -117,7 +143,7 @@ class BoxDetails {
     const table = element("table", { class: "numbers" },
       element("thead", {}, head),
       element("tbody", {}, line("self", "self", hint),
-        line("total", "total", "In itself and in all that it called")));
+        line("total", ...all)));
     const whole = chart.whole;
     if (whole) {
       const share = element("tr", {},
@@ -131,7 +157,7 @@ class BoxDetails {
 
   makeSeen(box, tag) {
     const { seen, tasks, groups } = box.figures();
-    const said = element(tag, { class: "seen" }, `seen ${formatCount(seen)} times`);
+    const said = element(tag, { class: "seen" }, `seen ${plural(seen, "time")}`);
     if (!tasks) {
       return said;
     }
@@ -145,38 +171,27 @@ class BoxDetails {
     return said;
   }
 
-  makeActions(box, isZoomed) {
-    const { fn, type } = box.info;
-    const isFunction = type === "function" && fn >= 0;
-    const button = (label, title, act, disabled = false) => {
-      const made = element("button", { type: "button", title, disabled }, label);
-      made.addEventListener("click", act);
+  makeButtons() {
+    const button = (label, title, act) => {
+      const made = element("button", { type: "button", title }, label);
+      made.addEventListener("click", () => act(this.shown, made));
       return made;
     };
-    const actions = element("div", { class: "actions" });
-    if (type !== "root") {
-      actions.append(button("zoom", "Let this box fill the width (Enter)",
-        () => this.actions.zoom(box), isZoomed));
-    }
-    if (isFunction) {
-      actions.append(
-        button("sandwich", "All callers above, all callees below",
-          () => this.actions.sandwich(fn)),
-        button("lines", "The lines of this function", () => this.actions.lines(fn)),
-      );
-    }
-    if (type !== "root") {
-      const name = isFunction ? this.profile.functionLabel(fn) : box.info.label;
-      const copy = button("copy name", "Copy the name", () => copyText(name, copy));
-      actions.append(copy);
-    }
-    return actions;
+    return {
+      zoom: button("zoom", "Let this box fill the width (Enter)",
+        (box) => this.actions.zoom(box)),
+      sandwich: button("sandwich", "All callers above, all callees below",
+        (box) => this.actions.sandwich(box.info.fn)),
+      lines: button("lines", "The lines of this function",
+        (box) => this.actions.lines(box.info.fn)),
+      copy: button(COPY_LABEL, "Copy the name",
+        (box, made) => copyText(this.nameOf(box), made)),
+    };
   }
 }
 
 /** Copy a text, and say on the button how that went. */
 async function copyText(text, button) {
-  const label = button.textContent;
   let done = true;
   try {
     await navigator.clipboard.writeText(text);
@@ -184,7 +199,7 @@ async function copyText(text, button) {
     done = copyBySelection(text);
   }
   button.textContent = done ? "copied" : "not allowed";
-  setTimeout(() => { button.textContent = label; }, 1500);
+  setTimeout(() => { button.textContent = COPY_LABEL; }, 1500);
 }
 
 /** For pages that were opened from a file, where some browsers have no clipboard. */

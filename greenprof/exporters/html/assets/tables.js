@@ -304,6 +304,11 @@ class TablePanel {
     this.panel = document.getElementById("tables");
     this.paper = document.getElementById("paper");
     this.note = document.getElementById("scope");
+    // One button that stays, for the keyboard's focus not to be lost when it is pressed.
+    this.within = element("button", { type: "button", hidden: true });
+    this.within.addEventListener("click", () =>
+      state.set({ scope: state.scope === "zoom" ? "all" : "zoom" }));
+    this.note.replaceChildren(this.within);
     this.filter = document.getElementById("filter");
     this.tabs = [...document.querySelectorAll("#tabs [data-tab]")];
     this.tables = new ReportTables(this.panel, profile, {
@@ -362,13 +367,15 @@ class TablePanel {
     }
     if (scopeBox) {
       const inside = state.scope === "zoom";
-      const name = isolated(scopeBox.info.label);
-      const button = element("button", { type: "button" }, inside ? "show all" : "only within it");
-      button.addEventListener("click", () => state.set({ scope: inside ? "all" : "zoom" }));
+      this.within.textContent = inside ? "show all" : "only within it";
       parts.push(element("span", { class: "within" },
-        inside ? "within " : "everything, not only ", name), button);
+        inside ? "within " : "everything, not only ", isolated(scopeBox.info.label)));
     }
-    this.note.replaceChildren(...parts);
+    this.within.hidden = !scopeBox;
+    while (this.note.firstChild !== this.within) {
+      this.note.firstChild.remove();
+    }
+    this.within.before(...parts);
   }
 
   /** For paper, which has no tabs: one table after the other; nothing for the screen. */
