@@ -25,6 +25,38 @@ COLUMNS: Final = {
     State.IDLE: "idle",
 }
 Path = tuple[int, ...]
+VIEWS: Final = ("top", "bottom", "sandwich")
+DUMP: Final = """
+  const boxes = (chart) => {
+    const found = {};
+    const todo = chart.up === null ? [chart.down] : [chart.down, chart.up];
+    while (todo.length > 0) {
+      const box = todo.pop();
+      const path = chart.pathOf(box);
+      if (box.weight > 0) {
+        found[path.join(".")] = box.weight;
+      }
+      let left = box.start;
+      let before = Infinity;
+      for (const child of box.children) {
+        if (child.start !== left || child.weight > before || child.parent !== box) {
+          throw new Error(`children of ${path} do not lie side by side, the heaviest first`);
+        }
+        left += child.weight;
+        before = child.weight;
+        todo.push(child);
+      }
+      if (left > box.start + box.weight) {
+        throw new Error(`children of ${path} are wider than it is`);
+      }
+      if (chart.boxAt(path) !== box) {
+        throw new Error(`${path} does not lead back to its box`);
+      }
+    }
+    return found;
+  };
+"""
+"""JavaScript: `boxes(chart)` gives the weights of all boxes by path, and holds them to their order."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +230,23 @@ class Naive:
         name = f"{functions['module'][fn]}.{functions['name'][fn]}"
         return any(text.lower() in part.lower() for part in (name.removeprefix("."), where))
 
-    def share(self, clock: str, wanted: list[int]) -> int:
-        """Time in any of some functions."""
+    def group_names(self) -> dict[int, str]:
+        """What tasks and threads are called, in small letters, by their keys."""
+        kinds = [
+            "" if group.kind == "asyncio" else f" ({group.kind})" for group in self.profile.groups
+        ]
+        names = [group.name + kind for group, kind in zip(self.profile.groups, kinds, strict=True)]
+        names += self.profile.threads
+        return {self.root_key + 1 + number: name.lower() for number, name in enumerate(names)}
+
+    def share(self, clock: str, wanted: list[int], groups: set[int]) -> int:
+        """Time in any of some functions, tasks and threads."""
         return sum(
             weight
             for path, weight in self.weights(clock).items()
-            if set(self.functions(path)) & set(wanted)
+            if set(self.functions(path)) & set(wanted) or set(path) & groups
         )
+
+
+PROFILES: Final = [orders_profile(), *map(random_profile, range(40))]
+PAYLOADS: Final = [payload(profile) for profile in PROFILES]

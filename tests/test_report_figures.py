@@ -1,22 +1,29 @@
-"""The report's figures, computed in a real browser: equal to analysis.py's, and to a naive computation."""
+"""The report's charts, computed in a real browser: equal to a naive computation."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from greenprof.analysis import await_sites, function_table, group_table, totals
 from greenprof.exporters.html.payload import payload
-from greenprof.exporters.units import duration, percent, place, plural
-from greenprof.profiles import Profile, ProfileBuilder, Sample, State
-from tests.profiles import AWAIT, MS, SPAWN, SYNC_EXECUTE, app, orders_profile
-from tests.report_naive import CLOCKS, EVERY_SWITCH, Naive, Path, Switches, random_profile
+from greenprof.exporters.units import duration, percent, plural
+from greenprof.profiles import Profile, ProfileBuilder, State
+from tests.profiles import AWAIT, MS, SLEEP, SPAWN, SYNC_EXECUTE, app, orders_profile
+from tests.report_naive import (
+    CLOCKS,
+    DUMP,
+    EVERY_SWITCH,
+    PAYLOADS,
+    PROFILES,
+    VIEWS,
+    Naive,
+    Path,
+    Switches,
+)
 from tests.report_pages import Reports
 
 
@@ -28,76 +35,8 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert reports.close() == []
 
 
-DUMP = """
-  const boxes = (chart) => {
-    const found = {};
-    const todo = chart.up === null ? [chart.down] : [chart.down, chart.up];
-    while (todo.length > 0) {
-      const box = todo.pop();
-      const path = chart.pathOf(box);
-      if (box.weight > 0) {
-        found[path.join(".")] = box.weight;
-      }
-      let left = box.start;
-      let before = Infinity;
-      for (const child of box.children) {
-        if (child.start !== left || child.weight > before || child.parent !== box) {
-          throw new Error(`children of ${path} do not lie side by side, the heaviest first`);
-        }
-        left += child.weight;
-        before = child.weight;
-        todo.push(child);
-      }
-      if (left > box.start + box.weight) {
-        throw new Error(`children of ${path} are wider than it is`);
-      }
-      if (chart.boxAt(path) !== box) {
-        throw new Error(`${path} does not lead back to its box`);
-      }
-    }
-    return found;
-  };
-"""
-# All profiles at once: a call into the page takes longer than what it computes.
-TABLES = """(pairs) => pairs.map(([payload, scope]) => {
-  const profile = new ReportProfile(payload);
-  const mask = scope === null ? null : Uint8Array.from(scope);
-  return {
-    functions: functionRows(profile, mask).map((row) =>
-      ({ ...row, module: profile.functions.module[row.fn] })),
-    sites: siteRows(profile, mask),
-    groups: groupRows(profile, mask),
-    lines: profile.functions.name.map((_, fn) => lineRows(profile, fn, mask)),
-  };
-})"""
-VIEWS: Final = ("top", "bottom", "sandwich")
-TIMES: Final = ("cpu", "await", "blocked")
-
-
 def path_of(text: str) -> Path:
     return tuple(map(int, text.split("."))) if text else ()
-
-
-def expected_functions(profile: Profile) -> Counter[tuple[Any, ...]]:
-    return Counter(
-        (
-            row.name, row.module, place(row.path, row.first_line), row.origin.value, row.boundary,
-            row.self_cpu_ns, row.total_cpu_ns, row.self_await_ns, row.total_await_ns,
-            row.self_blocked_ns, row.total_blocked_ns,
-        )
-        for row in function_table(profile)
-    )  # fmt: skip
-
-
-def shown_functions(tables: dict[str, Any]) -> Counter[tuple[Any, ...]]:
-    columns = [f"{time}{part}" for time in TIMES for part in ("Self", "Total")]
-    return Counter(
-        (
-            *(row[name] for name in ("name", "module", "place", "origin", "bridge")),
-            *(row[column] for column in columns),
-        )
-        for row in tables["functions"]
-    )
 
 
 def test_numbers_read_as_in_the_terminal(page: Page) -> None:
@@ -118,146 +57,6 @@ def test_numbers_read_as_in_the_terminal(page: Page) -> None:
         [percent(*both) for both in parts],
         [plural(count, "task") for count in counts],
     ]
-
-
-PROFILES: Final = [orders_profile(), *map(random_profile, range(40))]
-PAYLOADS: Final = [payload(profile) for profile in PROFILES]
-
-
-def test_tables_equal_the_analysis(page: Page) -> None:
-    shown = page.evaluate(TABLES, [[values, None] for values in PAYLOADS])
-    for profile, tables in zip(PROFILES, shown, strict=True):
-        assert shown_functions(tables) == expected_functions(profile)
-        assert Counter(
-            (row["name"], row["place"], row["awaited"], row["origin"], row["seen"],
-             row["awaiting"], row["ready"])
-            for row in tables["sites"]
-        ) == Counter(
-            (site.function, place(site.path, site.line), site.awaited, site.origin.value,
-             site.seen, site.awaiting_ns, site.ready_ns)
-            for site in await_sites(profile)
-        )  # fmt: skip
-        names = ("cpu", "awaiting", "ready", "blocked", "idle")
-        assert Counter(
-            (row["name"], row["kind"], row["tasks"], row["seen"], *(row[name] for name in names))
-            for row in tables["groups"]
-        ) == Counter(
-            (row.name, row.kind, row.tasks, row.samples,
-             *(getattr(row, f"{name}_ns") for name in names))
-            for row in group_table(profile)
-        )  # fmt: skip
-        whole = totals(profile)
-        for name in (*names, "tasks"):
-            attribute = name if name == "tasks" else f"{name}_ns"
-            assert sum(row[name] for row in tables["groups"]) == getattr(whole, attribute)
-
-
-def test_lines_add_up_to_their_function(page: Page) -> None:
-    names = [f"{time}{part}" for time in (*TIMES, "seen") for part in ("Self", "Total")]
-    for tables in page.evaluate(TABLES, [[values, None] for values in PAYLOADS]):
-        for row in tables["functions"]:
-            lines = tables["lines"][row["fn"]]
-            assert [sum(line[name] for line in lines) for name in names] == [
-                row[name] for name in names
-            ]
-            numbers = [line["line"] for line in lines]
-            assert numbers == sorted(set(numbers))
-
-
-def test_tables_within_a_scope_are_those_of_its_samples(page: Page) -> None:
-    made = random.Random(5)
-    # Of each sample its CPU time (1), its waiting and observations (2), both or nothing.
-    scopes = [[made.randrange(4) for _ in profile.samples] for profile in PROFILES]
-    shown = page.evaluate(TABLES, list(map(list, zip(PAYLOADS, scopes, strict=True))))
-    for profile, scope, tables in zip(PROFILES, scopes, shown, strict=True):
-        chosen = [
-            part_of(sample, part) for sample, part in zip(profile.samples, scope, strict=True)
-        ]
-        functions = shown_functions(tables)
-        expected = expected_functions(replace(profile, samples=chosen))
-        assert functions <= expected
-        # What was not seen in the scope is left out.
-        assert all(not any(row[5:]) for row in expected - functions)
-        whole = totals(replace(profile, samples=chosen))
-        waited = whole.awaiting_ns + whole.ready_ns
-        assert sum(row["awaiting"] + row["ready"] for row in tables["sites"]) == waited
-        for name in ("cpu", "awaiting", "ready", "blocked", "idle"):
-            shown_ns = sum(row[name] for row in tables["groups"])
-            assert shown_ns == getattr(whole, f"{name}_ns")
-        assert sum(row["seen"] for row in tables["groups"]) == whole.samples
-
-
-def part_of(sample: Sample, part: int) -> Sample:
-    cpu_ns = sample.cpu_ns if part & 1 else 0
-    rest_ns = max(sample.wall_ns - sample.cpu_ns, 0) if part & 2 else 0
-    count = sample.count if part & 2 else 0
-    return replace(sample, wall_ns=cpu_ns + rest_ns, cpu_ns=cpu_ns, count=count)
-
-
-def test_functions_have_the_times_of_their_boxes(page: Page) -> None:
-    """With any switches: what those hide counts in the table where the graph counts it."""
-    shown = page.evaluate(
-        """([payloads, several]) => payloads.map((payload) => {
-          const profile = new ReportProfile(payload);
-          return several.map((switches) => ({
-            functions: functionRows(profile, null, switches),
-            lines: profile.functions.name.map((_, fn) => lineRows(profile, fn, null, switches)),
-          }));
-        })""",
-        [PAYLOADS, list(map(vars, EVERY_SWITCH[:8]))],
-    )
-    names = [f"{time}{part}" for time in (*TIMES, "idle", "seen") for part in ("Self", "Total")]
-    for profile, per_profile in zip(PROFILES, shown, strict=True):
-        for switches, tables in zip(EVERY_SWITCH, per_profile, strict=False):
-            rows = {
-                row["fn"]: Counter({name: row[name] for name in names})
-                for row in tables["functions"]
-            }
-            found = {fn: +figures for fn, figures in rows.items() if +figures}
-            assert found == Naive(profile, switches).function_figures(), switches
-            for fn, figures in rows.items():
-                for name in names:
-                    assert sum(row[name] for row in tables["lines"][fn]) == figures[name]
-
-
-def test_tables_within_a_box_add_up_to_it(page: Page) -> None:
-    chosen = [EVERY_SWITCH[seed % len(EVERY_SWITCH)] for seed in range(len(PROFILES))]
-    wrong = page.evaluate(
-        f"""([payloads, chosen, views]) => {{
-          {DUMP}
-          const wrong = [];
-          payloads.forEach((payload, index) => {{
-            const profile = new ReportProfile(payload);
-            const tree = new ViewTree(profile, chosen[index]);
-            for (const view of views) {{
-              const chart = new Chart(tree, "wall", view, 1);
-              for (const text of Object.keys(boxes(chart))) {{
-                const box = chart.boxAt(text === "" ? [] : text.split(".").map(Number));
-                const scope = chart.samplesUnder(box);
-                const rows = groupRows(profile, scope);
-                const sum = (...names) => rows.reduce(
-                  (all, row) => names.reduce((some, name) => some + row[name], all), 0);
-                const {{ cpu, await: waits, blocked, idle, seen }} = box.figures();
-                const sites = siteRows(profile, scope)
-                  .reduce((all, row) => all + row.awaiting + row.ready, 0);
-                const found = [
-                  sum("cpu"), sum("awaiting", "ready"), sum("blocked"), sum("idle"), sum("seen"),
-                  sites,
-                ];
-                const expected = [
-                  cpu.total, waits.total, blocked.total, idle.total, seen, waits.total,
-                ];
-                if (String(found) !== String(expected)) {{
-                  wrong.push([index, view, text, found, expected]);
-                }}
-              }}
-            }}
-          }});
-          return wrong;
-        }}""",
-        [PAYLOADS, list(map(vars, chosen)), VIEWS],
-    )
-    assert wrong == []
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
@@ -322,13 +121,14 @@ def test_figures_of_boxes(page: Page) -> None:
 
 def test_search_counts_each_time_once(page: Page) -> None:
     several = [EVERY_SWITCH[seed % len(EVERY_SWITCH)] for seed in range(len(PROFILES))]
-    texts = ("", "F1", "orders.API", "a.py:10", "nothing has it", ".")
+    # "A" and "pool" are names of a task and of a thread, too.
+    texts = ("", "F1", "orders.API", "a.py:10", "nothing has it", ".", "A", "pool")
     shown = page.evaluate(
         """([payloads, several, texts]) => payloads.map((payload, index) => {
           const tree = new ViewTree(new ReportProfile(payload), several[index]);
           return texts.map((text) => {
             const found = new Chart(tree, "wall", "top").search(text);
-            return [[...found.functions], found.count, found.weightNs];
+            return [[...found.functions], [...found.groups], found.count, found.weightNs];
           });
         })""",
         [PAYLOADS, list(map(vars, several)), texts],
@@ -336,11 +136,15 @@ def test_search_counts_each_time_once(page: Page) -> None:
     for number, profile in enumerate(PROFILES):
         naive = Naive(profile, several[number])
         drawn = {fn for path in naive.own for fn in naive.functions(path)}
-        for text, (mask, count, weight_ns) in zip(texts, shown[number], strict=True):
+        keys = {key for path in naive.own for key in path}
+        for text, (mask, groups, count, weight_ns) in zip(texts, shown[number], strict=True):
             wanted = [fn for fn in range(len(mask)) if text and naive.says(fn, text)]
             assert [fn for fn, found in enumerate(mask) if found] == wanted
             assert count == len(drawn & set(wanted))
-            assert weight_ns == naive.share("wall", wanted)
+            held = {key for key, name in naive.group_names().items() if text.lower() in name}
+            held = held & keys if text else set()
+            assert set(groups) == held
+            assert weight_ns == naive.share("wall", wanted, held)
 
 
 def test_folded_bridges_leave_their_boundaries(page: Page) -> None:
@@ -389,9 +193,6 @@ def test_a_stack_of_a_thousand_levels(page: Page) -> None:
 
 
 def test_nothing_was_sampled(page: Page) -> None:
-    assert page.evaluate(TABLES, [[payload(Profile()), None]]) == [
-        {"functions": [], "sites": [], "groups": [], "lines": []}
-    ]
     for view in VIEWS:
         assert page.evaluate(
             """([payload, view]) => {
@@ -419,6 +220,46 @@ def test_the_heaviest_box_of_a_function(page: Page) -> None:
         payload(orders_profile()),
     )
     assert shown == [["Connection.fetch", "Session.execute", 1250 * MS]] * 3
+
+
+def test_the_box_where_an_await_site_waited(page: Page) -> None:
+    def boxes(profile: Profile, clock: str = "await") -> dict[str, Any]:
+        found: dict[str, Any] = page.evaluate(
+            """([payload, clock]) => {
+              const profile = new ReportProfile(payload);
+              const tree = new ViewTree(profile, { group: "task" });
+              const chart = new Chart(tree, clock, "bottom");
+              return Object.fromEntries(profile.sites.place.map((place, site) => {
+                const box = chart.heaviestOfSite(site);
+                return [place, box && [box.info.label, box.parent.info.label, box.depth, box.weight]];
+              }));
+            }""",
+            [payload(profile), clock],
+        )
+        return found
+
+    # A function has one box for all of its lines.
+    assert boxes(orders_profile()) == {
+        "orders/api.py:40": ["get_order", "GET /orders/{}", 2, 1550 * MS],
+        "orders/api.py:42": ["get_order", "GET /orders/{}", 2, 1550 * MS],
+        "orders/repo.py:31": ["load_lines", "AsyncSession.run_sync", 4, 300 * MS],
+    }
+    builder = ProfileBuilder()
+    thread = builder.thread("main")
+    for name, callers, line, time_ns in (
+        ("one", [app("a", 1)], 7, 5 * MS), ("two", [app("b", 2), app("a", 1)], 7, 4 * MS),
+        # What waits elsewhere is no reason to go there; of recursion, the level that waited counts.
+        ("two", [], 8, 90 * MS), ("two", [app("wait", 3)], 9, 3 * MS),
+    ):  # fmt: skip
+        stack = builder.stack([*callers, app("wait", line), SLEEP])
+        builder.add(builder.group(name, "asyncio"), thread, stack, State.AWAITING, 1, time_ns, 0)
+    recursive = builder.build(orders_profile().info)
+    assert boxes(recursive) == {
+        "orders/api.py:7": ["wait", "a", 3, 5 * MS],
+        "orders/api.py:8": ["wait", "two", 2, 93 * MS],
+        "orders/api.py:9": ["wait", "wait", 3, 3 * MS],
+    }
+    assert set(boxes(recursive, "cpu").values()) == {None}
 
 
 def test_what_boxes_stand_for(page: Page) -> None:
