@@ -125,7 +125,7 @@ class TestPayload:
             ["CPU", "900 ms"],
             ["awaiting", "1.35 s"],
             ["ready", "200 ms"],
-            ["blocked", "100 ms"],
+            ["blocked", "60.0 ms"],
             ["idle", "400 ms"],
             ["samples", "290 at 100 Hz"],
             ["missed", "2 of 200 ticks"],
