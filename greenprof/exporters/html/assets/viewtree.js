@@ -12,7 +12,7 @@ const CLOCK_TIMES = {
   await: ["awaiting", "ready"],
 };
 
-/** A mask of the frames that the switches {bridges, mine} hide: their time goes to what is above. */
+/** A mask of the frames that the switches {bridges, mine} hide; their time goes to those above. */
 function hiddenFrames(profile, { bridges, mine }) {
   return Uint8Array.from(profile.frameFunction, (fn, frame) => {
     const bridge = profile.frameKind[frame] === FRAME_BOUNDARY;
