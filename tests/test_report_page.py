@@ -123,7 +123,7 @@ class TestSearch:
         page.locator("[data-clock=cpu]").click()
         expect(result).to_have_text("1 function, 5.6 % of the CPU time")
         page.locator("#search").fill("no such thing")
-        expect(result).to_have_text("no function holds this text")
+        expect(result).to_have_text("nothing holds this text")
         page.keyboard.press("Escape")
         expect(result).to_have_text("")
         assert page.locator("#search").input_value() == ""
@@ -138,6 +138,21 @@ class TestSearch:
             page.keyboard.press(key)
             found.append(page.locator("#details .name").inner_text())
         assert found == ["orders.api.get_order", "orders.api.report", "orders.api.get_order"]
+        # In the field itself letters are text, and Enter goes on.
+        page.keyboard.press("/")
+        page.keyboard.press("Enter")
+        expect(page.locator("#details .name")).to_have_text("orders.api.report")
+        page.keyboard.press("Shift+Enter")
+        expect(page.locator("#details .name")).to_have_text("orders.api.get_order")
+
+    def test_tasks_are_found_by_their_names(self, report: Reports) -> None:
+        page = report(orders_profile(), "q=/report")
+        expect(page.locator("#search-result")).to_have_text("1 task, 32 % of the wall time")
+
+    def test_escape_in_the_filter_ends_the_filter_only(self, report: Reports) -> None:
+        page = report(orders_profile(), "q=orders&filter=report")
+        page.locator("#filter").press("Escape")
+        assert (state(page, "q"), state(page, "filter")) == ("orders", "")
 
 
 class TestDetails:
@@ -239,11 +254,20 @@ class TestTables:
         page.locator(ROWS).first.press("ArrowDown")
         page.keyboard.press("Enter")
         assert zoomed(page) == "load_lines"
+        expect(page.locator("#scope")).to_contain_text("not only load_lines")
         page.locator("[data-tab=tasks]").click()
-        page.locator("#scope button").click()
         page.locator(ROWS, has_text="GET /report").click()
         assert state(page, "group") == "task"
         assert zoomed(page) == "GET /report"
+
+    def test_a_row_without_time_says_so_and_marks_nothing(self, report: Reports) -> None:
+        page = report(orders_profile(), "clock=cpu")
+        page.locator(ROWS, has_text="load_lines").click()
+        expect(page.locator("#mark")).to_contain_text("no CPU time in orders.repo.load_lines")
+        assert zoomed(page).startswith("all:")
+        page.locator("#mark button").press("Enter")
+        expect(page.locator("#mark")).to_be_hidden()
+        assert page.evaluate("() => document.activeElement.className") == "flame-canvas"
 
     def test_they_follow_the_zoom_and_say_so(self, report: Reports) -> None:
         page = report(orders_profile())

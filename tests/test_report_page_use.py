@@ -64,6 +64,17 @@ class TestAddress:
         page.go_forward()
         assert zoomed(page) == "get_order"
 
+    def test_back_changes_the_place_and_not_the_look(self, report: Reports) -> None:
+        page = report(orders_profile(), "view=sandwich&tab=functions")
+        for name in ("load_lines", "get_order"):
+            page.locator("#tables tr[data-row]", has_text=name).first.click()
+            assert zoomed(page) == name
+        page.keyboard.press("d")
+        page.keyboard.press("2")
+        page.go_back()
+        assert zoomed(page) == "load_lines"
+        assert (state(page, "theme"), state(page, "tab")) == ("dark", "awaits")
+
     @pytest.mark.parametrize(
         "bad",
         [
@@ -71,7 +82,7 @@ class TestAddress:
             "zoom=9999999.12&fn=99999999&mark=1&tab=lines",
             "view=sandwich&fn=99999999&zoom=1.5",
             "%ff&&=&#&q=%E0%A4%A",
-            "__proto__=1&constructor=2",
+            "__proto__=1&constructor=2&mine=constructor&idle=__proto__",
         ],
     )
     def test_what_makes_no_sense_is_the_default(self, report: Reports, bad: str) -> None:

@@ -240,6 +240,30 @@ function mixColour(category, shade, dark, tone) {
   };
 }
 
+/**
+ * Return whether a box is what a reader looks for: `matches` is {functions: Uint8Array by function,
+ * groups: Set of keys of tasks and threads}.
+ */
+function isMatch({ key, info }, { functions, groups }) {
+  return info.fn >= 0 ? functions[info.fn] === 1 : groups.has(key);
+}
+
+/** Return box -> its tone, where the graph is zoomed to a box and a search found something. */
+function tonesOf(zoomed, matches) {
+  if (matches === null) {
+    const above = new Set();
+    for (let box = zoomed.parent; box; box = box.parent) {
+      above.add(box);
+    }
+    return (box) => (above.has(box) ? "dimmed" : "");
+  }
+  return (box) => {
+    // A function's waiting is a part of it.
+    const owner = box.info.type === "state" ? box.parent : null;
+    return isMatch(box, matches) ? "found" : owner && isMatch(owner, matches) ? "" : "faded";
+  };
+}
+
 /** Return `wanted`, moved towards `best` as far as text needs to be read on all the grounds. */
 function readableText(wanted, best, grounds) {
   let text = wanted;

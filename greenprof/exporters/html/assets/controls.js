@@ -3,7 +3,8 @@
 /** What stands above the graph: the header's facts, the warnings, the toolbar and the legend. */
 
 const MOST_OPEN_WARNINGS = 3;
-const NARROW = "(max-width: 720px)";
+// A sheet of paper is as wide as a narrow window, but nobody has to unfold what is on it.
+const NARROW = "screen and (max-width: 720px)";
 const NEXT_THEME = { auto: "dark", dark: "light", light: "auto" };
 const THEME_SIGNS = { auto: "◐", dark: "☾", light: "☼" };
 const THEME_WORDS = { auto: "as the system", dark: "dark", light: "light" };
@@ -78,7 +79,7 @@ class Toolbar {
       button.title = BUTTON_HINTS[`switch=${name}`];
       button.addEventListener("click", () => this.choose(name, !state[name]));
     }
-    this.search.title = "Letters of a function, a module or a file (/)";
+    this.search.title = "Letters of a function, a module, a file or a task (/); Enter: next match";
     this.search.addEventListener("input", () =>
       state.set({ q: this.search.value, mark: false }));
     this.theme.addEventListener("click", () => this.nextTheme());
@@ -125,14 +126,16 @@ class Toolbar {
     this.theme.title = `${words} (d)`;
   }
 
-  /** Say what a search found: {count, weightNs}, or null for no search. */
-  showFound(found, whole, clock) {
+  /** Say what a search found: {count, groups, weightNs}, or null for no search. */
+  showFound(found, whole, { clock, group }) {
     let text = "";
     if (found) {
-      const share = formatPercent(found.weightNs, whole);
-      text = found.count
-        ? `${plural(found.count, "function")}, ${share} of the ${CLOCK_WORDS[clock]}`
-        : "no function holds this text";
+      const parts = [
+        [found.groups.size, group === "thread" ? "thread" : "task"],
+        [found.count, "function"],
+      ].filter(([count]) => count).map(([count, thing]) => plural(count, thing));
+      const share = `${formatPercent(found.weightNs, whole)} of the ${CLOCK_WORDS[clock]}`;
+      text = parts.length ? [...parts, share].join(", ") : "nothing holds this text";
     }
     if (this.result.textContent !== text) {
       this.result.textContent = text;

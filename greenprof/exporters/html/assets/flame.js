@@ -14,7 +14,6 @@ const FLAME_PRINT_RATIO = 2;
  * - hover(box or null, {x, y}): what the pointer is on, and its clientX and clientY
  * - select(box or null): chosen by click or keyboard
  * - zoom(box): this box fills the width now; the chart's root if all is shown
- * - open(box): double click, or Shift+Enter
  *
  * A click's work is done, and `visibleBoxes()` says the result, before the callbacks are called:
  * only the drawing is animated. `settled` says whether the picture has come to rest.
@@ -49,6 +48,17 @@ class FlameGraph {
     this.#painter = new FlamePainter(this.canvas, this.overlay);
     this.input = new FlameInput(this);
     new ResizeObserver(() => this.resize()).observe(host);
+    this.#watchRatio();
+  }
+
+  // A window that goes to another screen keeps its size, but not the pixels in it.
+  #watchRatio() {
+    const same = matchMedia(`(resolution: ${window.devicePixelRatio || 1}dppx)`);
+    const change = () => {
+      this.#watchRatio();
+      this.resize();
+    };
+    same.addEventListener("change", change, { once: true });
   }
 
   /** How far the graph is scrolled, in whole css px: between them text would be blurred. */
@@ -65,8 +75,8 @@ class FlameGraph {
    * Show a chart. What is left out of the options stays as it is, or is null in another chart.
    *
    * @param chart Chart
-   * @param options {zoom: Box that fills the width, null for all of the chart; matches: Uint8Array
-   *   by function, or null; selected: Box or null; dark: bool}
+   * @param options {zoom: Box that fills the width, null for all of the chart; matches: what
+   *   `isMatch` takes, or null; selected: Box or null; dark: bool}
    */
   show(chart, options = {}) {
     const fresh = chart !== this.chart;
@@ -96,6 +106,7 @@ class FlameGraph {
       this.reveal(this.selected, !fresh);
     }
     this.#redrawSettled();
+    this.#say();
     // Another box may be under the pointer, which did not move.
     this.input.refresh();
   }
@@ -145,10 +156,8 @@ class FlameGraph {
   #layOut() {
     const empty = !(this.chart.whole > 0 && this.chart.down.weight > 0);
     this.scroller.hidden = empty;
-    this.empty.hidden = !empty;
     this.layout = null;
     if (empty) {
-      this.empty.textContent = `Nothing was sampled that ${flameClock(this.chart)} counts.`;
       return;
     }
     // Twice at most: a scroll bar that comes or goes changes the width.
@@ -207,7 +216,8 @@ class FlameGraph {
     this.#drawnTop = this.printing ? 0 : this.top;
     this.#drawn = this.#eased();
     const dark = this.dark && !this.printing;
-    this.#painter.draw(this.#drawn, this.#drawnTop, dark, this.#tones());
+    const tones = tonesOf(this.zoomed, this.matches);
+    this.#painter.draw(this.#drawn, this.#drawnTop, dark, tones);
     this.#outline();
     if (this.#ease !== null) {
       this.#pending = requestAnimationFrame(() => this.redraw());
@@ -235,24 +245,6 @@ class FlameGraph {
     const dark = this.dark && !this.printing;
     const shown = this.printing ? [null, null] : [this.hovered, this.selected];
     this.#painter.outline(this.#drawn, this.#drawnTop, dark, ...shown);
-  }
-
-  // How strong each box is drawn: what a search found stands out, what was zoomed past steps back.
-  #tones() {
-    const above = new Set();
-    for (let box = this.zoomed.parent; box; box = box.parent) {
-      above.add(box);
-    }
-    const { matches } = this;
-    const found = (box) => box.info.fn >= 0 && matches[box.info.fn] === 1;
-    return (box) => {
-      if (matches !== null) {
-        // A function's waiting is a part of it.
-        const owner = box.info.type === "state" ? box.parent : null;
-        return found(box) ? "found" : owner && found(owner) ? "" : "faded";
-      }
-      return above.has(box) ? "dimmed" : "";
-    };
   }
 
   /** Let a box fill the width, and say so. */
@@ -308,9 +300,17 @@ class FlameGraph {
       this.reveal(box);
     }
     this.selected = box;
-    this.live.textContent = box === null ? "" : flameSentence(box, this.chart);
+    this.#say();
     this.#redrawSettled();
     this.#callbacks.select?.(box);
+  }
+
+  // Say what is chosen, with the figures of the chart as it is; the same is not said again.
+  #say() {
+    const said = this.selected === null ? "" : flameSentence(this.selected, this.chart);
+    if (this.live.textContent !== said) {
+      this.live.textContent = said;
+    }
   }
 
   /** Scroll a box into view; `zooming`: and zoom to one that is to the side or too narrow. */
@@ -333,11 +333,6 @@ class FlameGraph {
     } else if (scroller.scrollTop < highest) {
       scroller.scrollTop = highest;
     }
-  }
-
-  /** Report a double click, or its like by key. */
-  open(box) {
-    this.#callbacks.open?.(box);
   }
 
   /** Return the box at a point of the canvas in css px, or null. */

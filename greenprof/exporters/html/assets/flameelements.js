@@ -2,7 +2,6 @@
 
 // The window on the graph is no higher than this, unless the page's style says otherwise.
 const FLAME_MAX_HEIGHT = "var(--graph-height, 66vh)";
-const FLAME_CLOCKS = { wall: "the wall clock", cpu: "the CPU clock", await: "the await clock" };
 const FLAME_SHARES = { wall: "wall time", cpu: "CPU time", await: "awaiting time" };
 
 /** Put the elements of a flame graph into `host`; return them by name. */
@@ -36,7 +35,6 @@ function buildFlameElements(host) {
     top: "0",
     pointerEvents: "none",
   });
-  const empty = flameElement("p", "flame-empty", { margin: "1em 0" });
   const live = flameElement("div", "flame-live", {
     position: "absolute",
     width: "1px",
@@ -54,12 +52,11 @@ function buildFlameElements(host) {
   );
   overlay.setAttribute("aria-hidden", "true");
   live.setAttribute("aria-live", "polite");
-  empty.hidden = true;
   stage.append(canvas, overlay);
   spacer.append(stage);
   scroller.append(spacer);
-  host.append(scroller, empty, live);
-  return { scroller, spacer, stage, canvas, overlay, empty, live };
+  host.append(scroller, live);
+  return { scroller, spacer, stage, canvas, overlay, live };
 }
 
 function flameElement(tag, name, style) {
@@ -67,11 +64,6 @@ function flameElement(tag, name, style) {
   element.className = name;
   Object.assign(element.style, style);
   return element;
-}
-
-/** Return the name of a chart's clock. */
-function flameClock(chart) {
-  return FLAME_CLOCKS[chart.clock] ?? FLAME_CLOCKS.wall;
 }
 
 /** Return what is said of a chosen box to those who listen. */

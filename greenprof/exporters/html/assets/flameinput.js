@@ -25,7 +25,6 @@ class FlameInput {
     listen("pointerup", this.#onUp);
     listen("pointercancel", this.#onCancel);
     listen("pointerleave", this.#onLeave);
-    listen("dblclick", this.#onDouble);
     listen("keydown", this.#onKey);
     // A listener is passive unless it says otherwise, and could not keep the page from zooming.
     canvas.addEventListener("wheel", this.#onWheel.bind(this), { passive: false });
@@ -96,7 +95,7 @@ class FlameInput {
         return;
       }
       press.moved = true;
-      // Only now: a captured pointer's double click would not tell which element it was on.
+      // Only now: what turns out to be a click needs no capture.
       this.#graph.canvas.setPointerCapture(event.pointerId);
       this.#graph.canvas.style.cursor = "grabbing";
       this.#leave();
@@ -141,13 +140,6 @@ class FlameInput {
   #onLeave() {
     if (this.#press === null) {
       this.#leave();
-    }
-  }
-
-  #onDouble(event) {
-    const box = this.#boxAt(event);
-    if (box !== null) {
-      this.#graph.open(box);
     }
   }
 
@@ -207,8 +199,6 @@ class FlameInput {
       case "Enter":
         if (graph.selected === null) {
           graph.select(graph.zoomed);
-        } else if (shift) {
-          graph.open(at);
         } else {
           graph.zoomTo(at);
           graph.reveal(at);

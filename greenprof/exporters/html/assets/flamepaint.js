@@ -331,7 +331,6 @@ class FlamePainter {
     }
     const context = this.#over;
     const span = this.#span(x, width, 1);
-    // Two lines, light and dark: one of them is seen on any fill.
     const line = (colour, thick, inset) => {
       context.strokeStyle = colour;
       context.lineWidth = thick;

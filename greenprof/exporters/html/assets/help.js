@@ -21,8 +21,9 @@ const HELP_KEYS = [
   ]],
   ["Find", [
     ["/", "search"],
-    ["n  N", "next, previous match"],
-    ["Esc", "end the search"],
+    ["Enter, Shift + Enter", "in the search: next, previous match"],
+    ["n  N", "the same, anywhere else"],
+    ["Esc", "end the search; in the filter, end the filter"],
   ]],
   ["The page", [
     ["1 2 3 4", "functions, await sites, tasks, lines"],

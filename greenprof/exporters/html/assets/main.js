@@ -5,13 +5,6 @@
  * A tree depends on the switches; a chart on the tree, clock and view; the tables on the zoom.
  */
 
-const NOTHING_WORDS = {
-  empty: "Nothing was sampled: run the program longer, or sample faster (--rate).",
-  idle: "All the time seen was idle: the switch “idle” shows it.",
-  cpu: "No CPU time was seen.",
-  await: "Nothing was awaited.",
-  hidden: "The chosen function has no time here: another clock or another switch may show it.",
-};
 const ROOT_WORDS = { wall: "wall time of tasks", cpu: "CPU time", await: "await time of tasks" };
 /** Rows of a zoomed box's callers that are left in view above it. */
 const ROWS_ABOVE = 3;
@@ -40,14 +33,30 @@ class ReportPage {
       zoom: (box) => this.zoomTo(box),
     });
     this.details = new BoxDetails(this.profile, byId("tooltip"), byId("details"), {
-      zoom: (box) => this.zoomTo(box),
-      sandwich: (fn) => this.state.set({ view: "sandwich", fn, zoom: "", mark: false }),
+      zoom: (box) => {
+        this.zoomTo(box);
+        this.graph.focus();
+      },
+      sandwich: (fn) => {
+        this.state.set({ view: "sandwich", fn, zoom: "", mark: false });
+        this.graph.focus();
+      },
       lines: (fn) => this.state.set({ tab: "lines", fn, sort: "", filter: "", mark: false }),
     });
     this.tables = new TablePanel(this.profile, this.state, {
       open: (tab, row) => this.goTo(tab, row),
     });
     this.markChip = byId("mark");
+    this.markChip.querySelector("button").addEventListener("click", () => {
+      this.state.set({ mark: false });
+      this.showMark("", "");
+      this.graph.focus();
+    });
+    this.toolbar.search.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.isComposing) {
+        this.nextMatch(event.shiftKey ? -1 : 1);
+      }
+    });
     this.state.listen((changed) => this.update(changed));
     for (const media of [this.darkSystem, this.printing]) {
       media.addEventListener("change", () => this.showTheme());
@@ -164,46 +173,41 @@ class ReportPage {
   findMatches() {
     const { state, chart, profile } = this;
     this.found = state.q.trim() ? chart.search(state.q.trim()) : null;
-    this.toolbar.showFound(this.found, chart.whole, state.clock);
-    this.matches = this.found ? this.found.functions : null;
-    const marked = !this.found && state.mark && state.fn >= 0;
-    if (marked) {
-      this.matches = new Uint8Array(profile.functionCount);
-      this.matches[state.fn] = 1;
-    }
-    this.markChip.hidden = !marked;
-    if (marked) {
-      const end = element("button", { type: "button", title: "Show all in colour (Esc)" }, "×");
-      end.setAttribute("aria-label", "Show all in colour");
-      end.addEventListener("click", () => state.set({ mark: false }));
-      const name = isolated(profile.functionLabel(state.fn));
-      this.markChip.replaceChildren("all boxes of ", name, end);
-    }
+    this.toolbar.showFound(this.found, chart.whole, state);
+    this.matches = this.found;
     this.matchPlace = -1;
+    if (this.found || !state.mark || state.fn < 0) {
+      this.showMark("", "");
+      return;
+    }
+    const name = profile.functionLabel(state.fn);
+    if (!chart.heaviest(state.fn)) {
+      // Nothing would be left in colour.
+      this.showMark(`no ${CLOCK_WORDS[state.clock]} in`, name);
+      return;
+    }
+    const functions = new Uint8Array(profile.functionCount);
+    functions[state.fn] = 1;
+    this.matches = { functions, groups: new Set() };
+    this.showMark("all boxes of", name);
+  }
+
+  /** Say above the graph what stands out, or why nothing does; nothing for "". */
+  showMark(words, name) {
+    this.markChip.hidden = !words;
+    const said = words ? [`${words} `, isolated(name)] : [];
+    this.markChip.querySelector("span").replaceChildren(...said);
   }
 
   draw() {
-    const reason = this.whyNothing();
+    const reason = whyNothing(this.chart);
+    this.details.strip.hidden = Boolean(reason);
     this.nothing.hidden = !reason;
     this.nothing.textContent = reason;
     this.host.classList.toggle("empty", Boolean(reason));
     this.graph.show(this.chart, {
       zoom: this.zoom, matches: this.matches, selected: this.selected, dark: this.dark,
     });
-  }
-
-  whyNothing() {
-    const { chart, state, profile } = this;
-    if (!profile.sampleCount) {
-      return NOTHING_WORDS.empty;
-    }
-    if (chart.down.weight > 0) {
-      return "";
-    }
-    if (chart.whole > 0) {
-      return NOTHING_WORDS.hidden;
-    }
-    return state.clock === "wall" ? NOTHING_WORDS.idle : NOTHING_WORDS[state.clock];
   }
 
   showDetails() {
@@ -238,20 +242,28 @@ class ReportPage {
     this.state.set({ zoom: pathText(box) });
   }
 
-  /** Go from a row of a table to the graph. */
+  /** Go from a row of a table to the graph; the table stays as it is. */
   goTo(tab, row) {
     const { state, profile } = this;
     if (tab === "tasks") {
       const zoom = String(profile.groupKey(row.group));
-      state.set({ group: "task", view: "top", zoom, mark: false, q: "" });
+      state.set({ group: "task", view: "top", zoom, mark: false, q: "", scope: "all" });
       this.selected = this.zoom;
+      if (!this.zoom) {
+        this.showMark(`no ${CLOCK_WORDS[state.clock]} in`, row.name);
+      }
     } else if (row.fn >= 0) {
-      this.goToFunction(row.fn);
+      this.goToFunction(row.fn, tab === "awaits" ? row.site : -1);
     } else {
       return;
     }
     this.draw();
     this.showDetails();
+    if (!this.selected) {
+      // There is no such box: the reader stays in the table, and sees why.
+      this.markChip.scrollIntoView({ block: "nearest" });
+      return;
+    }
     this.scrollToZoom();
     this.host.scrollIntoView({ block: "nearest" });
     this.graph.focus();
@@ -266,14 +278,17 @@ class ReportPage {
     }
   }
 
-  goToFunction(fn) {
+  goToFunction(fn, site) {
     const { state } = this;
     if (state.view === "sandwich") {
-      state.set({ fn, zoom: "", mark: false, q: "" });
+      state.set({ fn, zoom: "", mark: false, q: "", scope: "all" });
+      this.selected = this.chart.down;
       return;
     }
-    const box = this.chart.heaviest(fn);
-    state.set({ fn, mark: true, q: "", view: "top", zoom: pathText(box) });
+    const waited = site < 0 ? null : this.chart.heaviestOfSite(site);
+    const box = waited ?? this.chart.heaviest(fn);
+    const place = box ? { view: "top", zoom: pathText(box) } : {};
+    state.set({ fn, mark: true, q: "", scope: "all", ...place });
     this.selected = box && this.zoom;
   }
 
@@ -311,21 +326,23 @@ class ReportPage {
     this.showDetails();
   }
 
-  /** End what stands out: the search, then the marked function. */
-  escape(event) {
-    const { state } = this;
-    const { activeElement } = document;
-    if (activeElement === this.toolbar.search) {
-      activeElement.blur();
+  /** End what stands out: the search, then the marked function; in the filter, the filter. */
+  escape({ target }) {
+    const { state, tables, toolbar } = this;
+    if (target === tables.filter) {
+      return state.filter ? state.set({ filter: "" }) : target.blur();
+    }
+    if (target === toolbar.search) {
+      // A field keeps the other keys for itself.
+      target.blur();
+      this.graph.focus();
     }
     if (state.q) {
       state.set({ q: "" });
-    } else if (state.mark) {
+    } else if (!this.markChip.hidden) {
       state.set({ mark: false });
-    } else {
-      return event.target.blur?.();
+      this.showMark("", "");
     }
-    return true;
   }
 
   keys() {
@@ -334,7 +351,10 @@ class ReportPage {
     const view = (value) => () => toolbar.choose("view", value);
     const tab = (value) => () => this.tables.choose(value);
     return {
-      "/": () => toolbar.search.select(),
+      "/": () => {
+        toolbar.search.focus();
+        toolbar.search.select();
+      },
       n: () => this.nextMatch(1),
       N: () => this.nextMatch(-1),
       t: view("top"),

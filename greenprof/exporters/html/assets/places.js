@@ -1,6 +1,6 @@
 "use strict";
 
-/** Ways to a box of a chart: by the path in the address, by a search, by its function. */
+/** Ways to a box of a chart, by the path in the address, by a search, by its function; or none. */
 
 const MOST_MATCHES = 1000;
 const LEAST_MATCH_SHARE = 1e-4;
@@ -51,14 +51,14 @@ function pathText(box) {
   return box?.parent ? box.chart.pathOf(box).join(".") : "";
 }
 
-/** Return the boxes of marked functions, the widest first, of those wide enough to be seen. */
+/** Return the boxes that a search found, the widest first, of those wide enough to be seen. */
 function matchedBoxes(chart, matches) {
   const todo = [chart.down, ...(chart.up ? chart.up.children : [])];
   const found = [];
   const least = chart.whole * LEAST_MATCH_SHARE;
   for (let at = 0; at < todo.length && found.length < MOST_MATCHES; at += 1) {
     const box = todo[at];
-    if (box.info.fn >= 0 && matches[box.info.fn]) {
+    if (isMatch(box, matches)) {
       found.push(box);
     }
     for (const child of box.children) {
@@ -69,6 +69,28 @@ function matchedBoxes(chart, matches) {
     }
   }
   return found.sort((a, b) => b.weight - a.weight);
+}
+
+/** Return what to do about a chart that shows nothing; "" for one that shows something. */
+function whyNothing({ tree, clock, down, whole, fn }) {
+  const { samples, sampleCount } = tree.profile;
+  if (down.weight > 0) {
+    return "";
+  }
+  if (!sampleCount) {
+    return "Nothing was sampled: run the program longer, or sample faster (--rate).";
+  }
+  if (whole > 0 && fn >= 0) {
+    // A name may hold marks that reorder what is beside it.
+    const name = `\u2068${tree.profile.functionLabel(fn)}\u2069`;
+    return `${name} has no ${CLOCK_WORDS[clock]} here: another clock or switch may show it.`;
+  }
+  if (clock !== "wall") {
+    return clock === "cpu" ? "No CPU time was seen." : "Nothing was awaited.";
+  }
+  return !tree.options.idle && samples.idle.some((ns) => ns > 0)
+    ? "All the time seen was idle: the switch “idle” shows it."
+    : "The samples hold no time: run the program longer, or sample faster (--rate).";
 }
 
 /** Return the function to look at before any was chosen: the heaviest one of the user's; or -1. */

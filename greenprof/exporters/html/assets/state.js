@@ -12,7 +12,7 @@ const LONGEST_STATE_TEXT = 1000;
 /** How to read a field's value from the fragment; undefined: it says nothing that makes sense. */
 const STATE_READERS = {
   oneOf: (...values) => (text) => (values.includes(text) ? text : undefined),
-  flag: (text) => ({ 0: false, 1: true })[text],
+  flag: (text) => (text === "1" ? true : text === "0" ? false : undefined),
   number: (text) => (/^\d{1,9}$/.test(text) ? Number(text) : undefined),
   text: (text) => text.slice(0, LONGEST_STATE_TEXT),
   path: (text) => (/^\d{1,10}(\.\d{1,10})*$/.test(text) ? text : undefined),
@@ -38,8 +38,15 @@ const STATE_FIELDS = {
   theme: STATE_READERS.oneOf("auto", "light", "dark"),
 };
 
-/** A change of these is a place to come back to. */
+/** A change of these is a place to come back to; in a sandwich, the function in its middle too. */
 const STATE_PLACES = ["view", "zoom"];
+/**
+ * What Back and Forward change: the place, what it depends on, and what a jump to it changes. How
+ * the page looks, what is searched for and which table is read stays as it is.
+ */
+const STATE_OF_PLACE = [...STATE_PLACES, "fn", "mark", "scope", "group", "mine", "bridges"];
+/** Marks the entries of the history that the page wrote: others are links that a reader typed. */
+const STATE_ENTRY = "greenprof";
 
 /**
  * The state of the page. Fields: view, clock, group, mine, bridges, idle, zoom ("12.45.3": keys
@@ -59,10 +66,10 @@ class PageState {
     Object.assign(this, this.defaults);
     this.listeners = [];
     this.read();
-    // popstate: Back and Forward; hashchange: a fragment typed or pasted by hand.
-    for (const event of ["popstate", "hashchange"]) {
-      window.addEventListener(event, () => this.reread());
-    }
+    this.keep("replaceState", location.href);
+    // Back and Forward cause both events, a fragment typed or pasted by hand the second at least.
+    window.addEventListener("popstate", () => this.reread());
+    window.addEventListener("hashchange", () => history.state !== STATE_ENTRY && this.reread());
   }
 
   /** Call `listener(changed: Set of field names)` after every change. */
@@ -76,7 +83,8 @@ class PageState {
     if (!changed.size) {
       return;
     }
-    this.write(STATE_PLACES.some((name) => changed.has(name)));
+    const middle = this.view === "sandwich" && changed.has("fn");
+    this.write(middle || STATE_PLACES.some((name) => changed.has(name)));
     this.tell(changed);
   }
 
@@ -104,18 +112,19 @@ class PageState {
     return changed;
   }
 
-  read() {
+  read(names = Object.keys(STATE_FIELDS)) {
     const parts = new URLSearchParams(location.hash.slice(1));
     const values = {};
-    for (const [name, parse] of Object.entries(STATE_FIELDS)) {
+    for (const name of names) {
       const text = parts.get(name);
-      values[name] = (text === null ? undefined : parse(text)) ?? this.defaults[name];
+      values[name] = (text === null ? undefined : STATE_FIELDS[name](text)) ?? this.defaults[name];
     }
     return this.assign(values);
   }
 
   reread() {
-    const changed = this.read();
+    const changed = history.state === STATE_ENTRY ? this.read(STATE_OF_PLACE) : this.read();
+    this.write(false);
     if (changed.size) {
       this.tell(changed);
     }
@@ -123,12 +132,12 @@ class PageState {
 
   write(isPlace) {
     const url = location.href.split("#")[0] + "#" + this.fragment();
+    this.keep(isPlace ? "pushState" : "replaceState", url);
+  }
+
+  keep(method, url) {
     try {
-      if (isPlace) {
-        history.pushState(null, "", url);
-      } else {
-        history.replaceState(null, "", url);
-      }
+      history[method](STATE_ENTRY, "", url);
     } catch {
       // Browsers limit how often a page may do this; the page itself goes on.
     }
