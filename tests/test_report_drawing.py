@@ -210,12 +210,42 @@ def test_printing_is_light_and_without_a_scroller(report: Reports) -> None:
     assert fills_the_width(page, boxes(page)[0]["label"])
 
 
+def test_another_screen_gets_a_picture_of_its_own_pixels(report: Reports) -> None:
+    page = report(orders_profile())
+    # Chromium's emulation tells of no change of the ratio: what a window on its way would hear.
+    widths = page.evaluate("""async () => {
+        const asked = [];
+        const matches = window.matchMedia;
+        window.matchMedia = (query) => {
+            if (!query.includes("resolution")) return matches.call(window, query);
+            asked.push({ query, target: new EventTarget() });
+            return asked.at(-1).target;
+        };
+        const host = document.createElement("div");
+        document.body.append(host);
+        const graph = new FlameGraph(host);
+        graph.show(greenprofReport.chart);
+        return [1, 2, 1.5].map((ratio) => {
+            window.devicePixelRatio = ratio;
+            asked.at(-1).target.dispatchEvent(new Event("change"));
+            return [asked.at(-1).query, graph.canvas.width / graph.width];
+        });
+    }""")
+    assert [query for query, _ in widths] == [
+        f"(resolution: {ratio}dppx)" for ratio in ("1", "2", "1.5")
+    ]
+    assert [ratio for _, ratio in widths] == pytest.approx([1, 2, 1.5], abs=0.01)
+
+
 def test_a_chart_of_nothing_says_so(report: Reports) -> None:
     page = report(stack_profile((["nap"], State.AWAITING, 10)), "clock=cpu")
     assert boxes(page) == []
     press(page, "ArrowDown", "Enter", "Escape")
     page.click("[data-clock=wall]")
     assert "nap" in labels(page)
+    page = report(stack_profile((["now"], State.ON_CPU, 0)), "idle=1")
+    assert "no time" in (page.text_content("#nothing") or "")
+    assert not page.is_visible("#details")
 
 
 def test_boxes_too_narrow_to_see_are_left_out(report: Reports) -> None:

@@ -94,6 +94,10 @@ def test_the_selected_box_is_said(report: Reports) -> None:
     for part in ("load_lines, orders/repo.py:20", "300 ms", "12 % of the wall time", "level 4"):
         assert part in said
     assert "greenlet boundary" in said
+    page.click("[data-switch=mine]")
+    page.click("[data-clock=await]")
+    said = page.text_content("#graph [aria-live]") or ""
+    assert "19 % of the awaiting time" in said, "what was said of another clock is no longer true"
 
 
 def test_hovering_tells_the_box(report: Reports) -> None:

@@ -74,6 +74,9 @@ class TestAddress:
         page.go_back()
         assert zoomed(page) == "load_lines"
         assert (state(page, "theme"), state(page, "tab")) == ("dark", "awaits")
+        page.evaluate("() => { location.hash = 'clock=cpu&theme=light'; }")
+        page.wait_for_function("() => greenprofReport.state.clock === 'cpu'")
+        assert (state(page, "theme"), state(page, "view")) == ("light", "top"), "a pasted link"
 
     @pytest.mark.parametrize(
         "bad",
@@ -160,8 +163,12 @@ class TestThemes:
         expect(page.locator("[data-theme-switch]")).to_have_attribute("aria-label", "Theme: light")
 
     def test_paper_is_light_and_has_all_tables(self, report: Reports) -> None:
-        page = report(orders_profile(), "theme=dark")
+        page = report(orders_profile(), "theme=dark", width=718)
         page.emulate_media(media="print")
+        expect(page.locator("#legend")).to_contain_text("your code")
+        expect(page.locator("#legend li").first).to_be_visible()
+        expect(page.locator("#legend summary")).to_be_hidden()
+        expect(page.locator("#paper .t-functions td.c-place").first).to_be_visible()
         expect(page.locator("#toolbar")).to_be_hidden()
         assert _brightness(page) == 1
         titles = page.locator("#paper h2").all_text_contents()
