@@ -40,12 +40,17 @@ def walk(frame: FrameType | None) -> list[FrameType]:
     except AttributeError:  # the root's f_back is None, which has none
         frames.pop()
     frames.reverse()
+    leave_out_launcher(frames)
+    return frames
+
+
+def leave_out_launcher(frames: list[Any]) -> None:
+    """Drop what `leave_out_above` was told of from frames that begin at a thread's root."""
     if _launchers:
         for at, above in enumerate(frames[:_LAUNCHER_DEPTH]):
             if above.f_code in _launchers:
                 del frames[: at + 1]
                 break
-    return frames
 
 
 class RawStack:

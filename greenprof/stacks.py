@@ -28,6 +28,7 @@ from greenprof.rawstack import (
     PYTHON,
     RawStack,
     leave_out_above,
+    leave_out_launcher,
     walk,
 )
 from greenprof.switches import CO_AWAITS, Switches
@@ -360,7 +361,9 @@ def _put_spawner_above(stack: RawStack, child: greenlet) -> None:
         lines, spawned = bridges.spawned_at(spawned)
         above = RawStack()
         above.begin(PYTHON, False)
-        above.extend(list(reversed(list(lines))))
+        spawning = list(reversed(list(lines)))
+        leave_out_launcher(spawning)
+        above.extend(spawning)
         if above.frames and stack.segments:
             at, kind, _ = stack.segments[0]
             stack.segments[0] = (at, kind, True)

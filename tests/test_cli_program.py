@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from greenprof.profiles import Profile
 from tests.cli_programs import run_both, write_program
 from tests.running import run_greenprof, run_python
 
@@ -255,3 +256,23 @@ def test_a_script_is_run_after_two_dashes_too(folder: Path) -> None:
     assert finished.stdout.startswith("['app.py']\n")
     shutil.copy(folder / "app.py", folder / "nothing-installed")
     assert run_greenprof("run", "-q", "--", "nothing-installed", cwd=folder).stdout
+
+
+def test_stacks_of_greenlets_begin_with_the_program(tmp_path: Path) -> None:
+    """gevent keeps the stack that spawned a greenlet, and greenprof's own frames are at its root."""
+    write_program(
+        tmp_path,
+        "app.py",
+        """\
+        import gevent
+        def work():
+            gevent.sleep(0.3)
+        gevent.spawn(work).join()
+        """,
+    )
+    run_greenprof("run", "-q", "-o", "app.gprof", "app.py", cwd=tmp_path)
+    profile = Profile.load(tmp_path / "app.gprof")
+    stacks = [[frame.name for frame in profile.stack(s.stack)] for s in profile.samples]
+    waiting = [stack for stack in stacks if "work" in stack]
+    assert waiting
+    assert all(stack[:2] == ["<module>", "work"] for stack in waiting), waiting
