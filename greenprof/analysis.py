@@ -34,6 +34,7 @@ __all__ = [
     "WeightedStack",
     "await_sites",
     "check_clock",
+    "counted_ns",
     "function_key",
     "function_table",
     "group_table",
@@ -116,15 +117,11 @@ class FunctionRow:
 
     def self_ns(self, clock: str) -> int:
         """Return the time in the function itself that counts under a clock."""
-        if clock == "wall":
-            return self.self_cpu_ns + self.self_await_ns + self.self_blocked_ns
-        return self.self_cpu_ns if clock == "cpu" else self.self_await_ns
+        return counted_ns(clock, self.self_cpu_ns, self.self_await_ns, self.self_blocked_ns)
 
     def total_ns(self, clock: str) -> int:
         """Return the time in the function and its callees that counts under a clock."""
-        if clock == "wall":
-            return self.total_cpu_ns + self.total_await_ns + self.total_blocked_ns
-        return self.total_cpu_ns if clock == "cpu" else self.total_await_ns
+        return counted_ns(clock, self.total_cpu_ns, self.total_await_ns, self.total_blocked_ns)
 
 
 class WeightedStack(NamedTuple):
@@ -158,6 +155,13 @@ def check_clock(clock: str) -> None:
     """Raise OptionError unless `clock` is "wall", "cpu" or "await"."""
     if clock not in CLOCKS:
         raise OptionError(f"there is no clock {clock!r}; choose wall, cpu or await")
+
+
+def counted_ns(clock: str, cpu_ns: int, await_ns: int, blocked_ns: int) -> int:
+    """Return what of some time counts under a clock."""
+    if clock == "wall":
+        return cpu_ns + await_ns + blocked_ns
+    return cpu_ns if clock == "cpu" else await_ns
 
 
 def totals(profile: Profile) -> Totals:

@@ -9,7 +9,7 @@ from greenprof.exporters.units import duration, percent, plural
 from greenprof.printable import printable
 from greenprof.profiles import Profile
 
-__all__ = ["Fact", "Headline", "headline"]
+__all__ = ["Fact", "Headline", "headline", "reader_warnings"]
 
 _WAITS = {
     "awaiting": "suspended on something that was not there yet; times of tasks add up",
@@ -80,6 +80,14 @@ def headline(profile: Profile) -> Headline:
         Fact("sampler cost", cost, f"sampler cost {cost}", "what greenprof itself used"),
     ]
     return Headline(_program(profile), times, sampling)
+
+
+def reader_warnings(profile: Profile) -> list[str]:
+    """Return what a reader must know before believing the numbers; not made printable yet."""
+    found = list(profile.info.warnings)
+    if not profile.samples:
+        found.append("nothing was sampled: run the program longer, or sample faster (--rate)")
+    return found
 
 
 def _program(profile: Profile) -> list[Fact]:

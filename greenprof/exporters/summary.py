@@ -18,7 +18,7 @@ from greenprof.analysis import (
     group_table,
 )
 from greenprof.exporters.cells import Cut, encodable, table
-from greenprof.exporters.headline import headline
+from greenprof.exporters.headline import headline, reader_warnings
 from greenprof.exporters.units import duration, place
 from greenprof.printable import printable
 from greenprof.profiles import FrameOrigin, Profile
@@ -206,10 +206,7 @@ def _header(profile: Profile) -> list[tuple[str, str]]:
 
 
 def _warnings(profile: Profile) -> list[str]:
-    info = profile.info
-    found = [printable(text) for text in info.warnings]
-    if not profile.samples:
-        found.append("nothing was sampled: run the program longer, or sample faster (--rate)")
+    found = [printable(text) for text in reader_warnings(profile)]
     if len(found) > _MOST_WARNINGS:
         rest = len(found) - _MOST_WARNINGS + 1
         found[_MOST_WARNINGS - 1 :] = [f"{rest} more warnings; `greenprof export` has them all"]

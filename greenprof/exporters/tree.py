@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from greenprof.analysis import check_clock, weighted_stacks
+from greenprof.analysis import check_clock, counted_ns, weighted_stacks
 from greenprof.exporters.cells import Cut
 from greenprof.exporters.units import duration, percent, place, plural
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile
@@ -67,9 +67,7 @@ class _Branch:
     children: dict[tuple[str, str, int], _Branch] = field(default_factory=dict)
 
     def weight_ns(self, clock: str) -> int:
-        if clock == "wall":
-            return self.cpu_ns + self.await_ns + self.blocked_ns
-        return self.cpu_ns if clock == "cpu" else self.await_ns
+        return counted_ns(clock, self.cpu_ns, self.await_ns, self.blocked_ns)
 
 
 def _trees(profile: Profile) -> list[_Branch]:

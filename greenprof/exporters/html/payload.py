@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from greenprof.analysis import AwaitSite, function_key, origin_of, sample_sites
-from greenprof.exporters.headline import Fact, headline
+from greenprof.exporters.headline import Fact, headline, reader_warnings
 from greenprof.exporters.units import place
 from greenprof.printable import printable
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
@@ -33,7 +33,7 @@ def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
         "title": _text(profile.info.command) or "profile",
         "clock": clock,
         "header": _header(profile, [*facts.times, *facts.sampling, *facts.program]),
-        "warnings": _warnings(profile),
+        "warnings": [_text(text) for text in reader_warnings(profile)],
         "kinds": list(FrameKind),
         "origins": list(FrameOrigin),
         "states": list(State),
@@ -125,13 +125,6 @@ def _recorded(started_at: str) -> str:
     except (ValueError, OverflowError):
         return started_at
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _warnings(profile: Profile) -> list[str]:
-    found = [_text(text) for text in profile.info.warnings]
-    if not profile.samples:
-        found.append("nothing was sampled: run the program longer, or sample faster (--rate)")
-    return found
 
 
 def _text(text: str, *, keep_end: bool = False) -> str:

@@ -23,6 +23,15 @@ class Box {
     this.known = null;
   }
 
+  /** The box that the chart, or its half of callers, starts from. */
+  get root() {
+    let root = this;
+    while (root.parent !== null) {
+      root = root.parent;
+    }
+    return root;
+  }
+
   /** What the box stands for, see ReportProfile.describe. */
   get info() {
     return this.chart.tree.profile.describe(this.key);
@@ -49,6 +58,19 @@ class Box {
   figures() {
     this.known ??= { ...this.times(), ...this.chart.tasksUnder(this) };
     return this.known;
+  }
+
+  // Marks nodes at the box's place in an array of its, and those below them if asked for.
+  markPart(marks, array, withBelow) {
+    const { begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      marks[array[index]] = 1;
+    }
+    const { parent } = this.chart.tree;
+    for (let node = 1; withBelow && node < marks.length; node++) {
+      marks[node] |= marks[parent[node]];
+    }
+    return marks;
   }
 
   // Boxes for nodes, one for each key; `leaves` stand beside the nodes, or are null.
@@ -100,15 +122,7 @@ class DownBox extends Box {
 
   /** Marks the view nodes whose samples are the box's; those below them are, too. */
   mark(marks) {
-    const { nodes, begin, end } = this.nodes;
-    for (let index = begin; index < end; index++) {
-      marks[nodes[index]] = 1;
-    }
-    const { parent } = this.chart.tree;
-    for (let node = 1; node < marks.length; node++) {
-      marks[node] |= marks[parent[node]];
-    }
-    return marks;
+    return this.markPart(marks, this.nodes.nodes, true);
   }
 }
 
@@ -150,15 +164,7 @@ class UpBox extends Box {
   }
 
   mark(marks) {
-    const { nodes, leaves, begin, end } = this.nodes;
-    for (let index = begin; index < end; index++) {
-      marks[leaves[index]] = 1;
-    }
-    const { tree, view } = this.chart;
-    for (let node = 1; view !== "bottom" && node < marks.length; node++) {
-      marks[node] |= marks[tree.parent[node]];
-    }
-    return marks;
+    return this.markPart(marks, this.nodes.leaves, this.chart.view !== "bottom");
   }
 }
 
@@ -232,13 +238,12 @@ class BoxSums {
 
   /** Adds the marked nodes to the total. */
   addMarked(marks) {
-    const { amounts, seen, size, key, profile } = this.tree;
-    const { functionKeys, rootKey } = profile;
+    const { tree } = this;
+    const { amounts, seen, size } = tree;
     const sums = new Float64Array(TIMES.length);
     for (let node = 0; node < size; node++) {
       if (marks[node] === 1) {
-        const waits = key[node] >= functionKeys && key[node] < rootKey;
-        sums[waits ? key[node] - functionKeys : 0] += amounts[node];
+        sums[tree.kindOf(node)] += amounts[node];
         sums[TIMES.length - 1] += seen[node];
       }
     }

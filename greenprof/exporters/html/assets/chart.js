@@ -123,8 +123,9 @@ class Chart {
   }
 
   #mask(marks) {
-    const { sampleNode, key, parent, profile, options } = this.tree;
-    const { samples, sampleCount, functionKeys, rootKey } = profile;
+    const { tree } = this;
+    const { sampleNode, parent, options } = tree;
+    const { samples, sampleCount } = tree.profile;
     const mask = new Uint8Array(sampleCount);
     for (let sample = 0; sample < sampleCount; sample++) {
       const node = sampleNode[sample];
@@ -132,8 +133,8 @@ class Chart {
         continue;
       }
       // A sample that waited may have used the CPU as well: that part is the frame's own.
-      const waits = key[node] >= functionKeys && key[node] < rootKey;
-      if (samples.cpu[sample] > 0 && marks[waits ? parent[node] : node] === 1) {
+      const frameNode = tree.kindOf(node) > 0 ? parent[node] : node;
+      if (samples.cpu[sample] > 0 && marks[frameNode] === 1) {
         mask[sample] = PART_CPU;
       }
       // Of what is idle and left out, there is only the CPU time.

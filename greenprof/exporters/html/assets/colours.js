@@ -179,9 +179,9 @@ function shadeOf(category, key) {
   if (!VARIED.has(category)) {
     return 0;
   }
-  // Six keys belong to one function. Functions are numbered as they were met, so that callers and
-  // callees are neighbours in number too: steps through all shades keep those apart.
-  return Math.abs(Math.floor(key / 6) * 3) % SHADES.length;
+  // Functions are numbered as they were met, so that callers and callees are neighbours in number
+  // too: steps through all shades keep those apart.
+  return (Math.floor(key / KEYS_PER_FUNCTION) * 3) % SHADES.length;
 }
 
 const colourCache = new Map();

@@ -83,7 +83,6 @@ class BoxDetails {
    */
   show(box, chart, clock, { isZoomed, folded }) {
     const { type, fn } = box.info;
-    const isFunction = type === "function" && fn >= 0;
     this.shown = box;
     this.who.replaceChildren(
       this.makeName(box, "h2"), this.makeAbout(box, "p"), this.makeSeen(box, "p"));
@@ -94,7 +93,7 @@ class BoxDetails {
     const { zoom, sandwich, lines, copy } = this.buttons;
     zoom.disabled = isZoomed;
     zoom.hidden = copy.hidden = type === "root";
-    sandwich.hidden = lines.hidden = !isFunction;
+    sandwich.hidden = lines.hidden = fn < 0;
   }
 
   makeName(box, tag) {
@@ -102,8 +101,8 @@ class BoxDetails {
   }
 
   nameOf(box) {
-    const { type, fn, label } = box.info;
-    return type === "function" && fn >= 0 ? this.profile.functionLabel(fn) : label;
+    const { fn, label } = box.info;
+    return fn >= 0 ? this.profile.functionLabel(fn) : label;
   }
 
   makeAbout(box, tag) {
@@ -112,7 +111,7 @@ class BoxDetails {
     const word = known && category !== "task" ? known.label : type === "root" ? "everything" : type;
     const about = element(tag, { class: "about" });
     if (place) {
-      const path = type === "function" && fn >= 0 ? this.profile.functionPath(fn) : place;
+      const path = fn >= 0 ? this.profile.functionPath(fn) : place;
       about.append(isolated(place, "place", path), " ");
     }
     about.append(element("span", { class: "kind", title: known?.hint }, word));

@@ -76,11 +76,7 @@ class FlameLayout {
 
   /** Return whether a box belongs to the half that grows upwards. */
   isUp(box) {
-    let root = box;
-    while (root.parent) {
-      root = root.parent;
-    }
-    return root === this.chart.up;
+    return box.root === this.chart.up;
   }
 
   /** Return {x, width, row} of any box of the chart, drawn or not. */

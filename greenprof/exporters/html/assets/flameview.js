@@ -18,11 +18,7 @@ class FlameView {
   /** The view in which a box fills the width, and the half that it is not in is whole. */
   static of(chart, box) {
     const whole = FlameView.#whole;
-    let root = box;
-    while (root.parent) {
-      root = root.parent;
-    }
-    const isUp = root === chart.up;
+    const isUp = box.root === chart.up;
     const range = { from: box.start, to: box.start + box.weight };
     return new FlameView(chart, isUp ? whole(chart.down) : range, isUp ? range : whole(chart.up));
   }

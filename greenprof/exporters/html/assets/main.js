@@ -48,8 +48,7 @@ class ReportPage {
     });
     this.markChip = byId("mark");
     this.markChip.querySelector("button").addEventListener("click", () => {
-      this.state.set({ mark: false });
-      this.showMark("", "");
+      this.endMark();
       this.graph.focus();
     });
     this.toolbar.search.addEventListener("keydown", (event) => {
@@ -109,8 +108,8 @@ class ReportPage {
     const newChart = newTree || has("clock", "view") || (state.view === "sandwich" && has("fn"));
     if (newChart) {
       this.makeChart(switched);
-      this.legend.show(state, this.dark);
-    } else if (has("theme")) {
+    }
+    if (newChart || has("theme")) {
       this.legend.show(state, this.dark);
     }
     if (newChart || has("zoom")) {
@@ -197,6 +196,11 @@ class ReportPage {
     this.markChip.hidden = !words;
     const said = words ? [`${words} `, isolated(name)] : [];
     this.markChip.querySelector("span").replaceChildren(...said);
+  }
+
+  endMark() {
+    this.state.set({ mark: false });
+    this.showMark("", "");
   }
 
   draw() {
@@ -340,8 +344,7 @@ class ReportPage {
     if (state.q) {
       state.set({ q: "" });
     } else if (!this.markChip.hidden) {
-      state.set({ mark: false });
-      this.showMark("", "");
+      this.endMark();
     }
   }
 

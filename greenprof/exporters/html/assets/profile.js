@@ -183,12 +183,13 @@ class ReportProfile {
     for (const name of waits) {
       samples[name] = new Float64Array(count);
     }
-    // On-CPU samples have no column: what is not CPU time was another thread's turn.
-    const column = [null, ...waits.map((name) => samples[name])];
+    /** The waiting of each sample by its state. On-CPU samples have none: what is not CPU time was
+     *  another thread's turn. */
+    samples.waits = [null, ...waits.map((name) => samples[name])];
     for (let sample = 0; sample < count; sample++) {
       const rest = samples.wall[sample] - samples.cpu[sample];
       if (rest > 0 && samples.state[sample] > 0) {
-        column[samples.state[sample]][sample] = rest;
+        samples.waits[samples.state[sample]][sample] = rest;
       }
     }
     return samples;

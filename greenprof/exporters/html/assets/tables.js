@@ -61,7 +61,7 @@ const TABLE_COLUMNS = {
     return [
       {
         id: "name", label: "task or thread", type: "text",
-        value: (row) => (row.kind === "asyncio" ? row.name : `${row.name} (${row.kind})`),
+        value: (row) => tables.profile.describe(tables.profile.groupKey(row.group)).label,
       },
       {
         id: "tasks", label: "tasks", type: "count",

@@ -118,9 +118,8 @@ class ViewTree {
 
   /** What a node's own time is: a place in TIMES. */
   kindOf(node) {
-    const { functionKeys, rootKey } = this.profile;
-    const key = this.key[node];
-    return key >= functionKeys && key < rootKey ? key - functionKeys : 0;
+    const { key, profile } = this;
+    return profile.isStateKey(key[node]) ? key[node] - profile.functionKeys : 0;
   }
 
   /** Children of the nodes: {first, next}, -1 ends a list. */
@@ -131,13 +130,10 @@ class ViewTree {
   /** The function of each node, -1 for what is none. */
   get functionOf() {
     return this.#cached("functions", () => {
-      const { key, size } = this;
-      const { functionKeys } = this.profile;
-      const functions = new Int32Array(size).fill(-1);
+      const { key, size, profile } = this;
+      const functions = new Int32Array(size);
       for (let node = 0; node < size; node++) {
-        if (key[node] < functionKeys) {
-          functions[node] = (key[node] / KEYS_PER_FUNCTION) | 0;
-        }
+        functions[node] = profile.functionOf(key[node]);
       }
       return functions;
     });
@@ -285,7 +281,7 @@ class ViewTree {
     const { samples, sampleCount } = profile;
     const { idle } = this.options;
     const left = new Uint8Array(sampleCount);
-    const waits = [samples.cpu, samples.awaiting, samples.ready, samples.blocked, samples.idle];
+    const { waits } = samples;
     const boxes = new Int32Array(table.count * waits.length);
     const parents = new Int32Array(sampleCount);
     const keys = new Int32Array(sampleCount);
@@ -323,8 +319,7 @@ class ViewTree {
   #addOwn(frameNodes, left) {
     const { samples, sampleCount } = this.profile;
     const { amounts, seen, sampleNode } = this;
-    const { cpu, count, state } = samples;
-    const waits = [null, samples.awaiting, samples.ready, samples.blocked, samples.idle];
+    const { cpu, count, state, waits } = samples;
     for (let sample = 0; sample < sampleCount; sample++) {
       amounts[frameNodes[sample]] += cpu[sample];
       if (left[sample] === 0) {
