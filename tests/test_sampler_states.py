@@ -60,6 +60,16 @@ def times(profile: Profile, function: Callable[[], None], clock: str = "wall_ns"
     return found
 
 
+def run_in(where: str, work: Callable[[], None]) -> None:
+    """Runs in the "main" thread, or in a "worker"."""
+    if where == "main":
+        work()
+        return
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
 @pytest.mark.parametrize("where", ["main", "worker"])
 @pytest.mark.parametrize("rate_hz", [100, 1000])
 def test_long_calls_in_c_are_their_callers(where: str, rate_hz: float) -> None:
@@ -72,12 +82,7 @@ def test_long_calls_in_c_are_their_callers(where: str, rate_hz: float) -> None:
             took[function.__name__] = time.monotonic() - wall, time.thread_time() - cpu
 
     with greenprof.profile(rate_hz) as p:
-        if where == "main":
-            work()
-        else:
-            thread = threading.Thread(target=work)
-            thread.start()
-            thread.join()
+        run_in(where, work)
     for function in (*COMPUTING, *BLOCKING):
         wall, cpu = took[function.__name__]
         states = times(p.profile, function)
@@ -166,12 +171,7 @@ def test_task_wall_adds_up_to_the_tasks_lives(where: str, run: Callable[..., flo
         lives.append(run(three_lives()))  # a second loop in the same thread
 
     with greenprof.profile(200) as p:
-        if where == "main":
-            work()
-        else:
-            thread = threading.Thread(target=work)
-            thread.start()
-            thread.join()
+        run_in(where, work)
     by_group = Counter[str]()
     for sample in p.profile.samples:
         group = p.profile.groups[sample.group]
