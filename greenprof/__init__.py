@@ -21,15 +21,26 @@ if TYPE_CHECKING:
     from greenprof.errors import GreenprofError
     from greenprof.profiler import Profiler, profile
     from greenprof.profiles import Profile
+    from greenprof.spans.tracing import (
+        AwaitInfo,
+        SpanCounts,
+        Tracing,
+        start_tracing,
+        stop_tracing,
+        trace,
+    )
 
 __all__ = [
+    "AwaitInfo",
     "Bridge",
     "GreenprofError",
     "Part",
     "Profile",
     "Profiler",
     "Role",
+    "SpanCounts",
     "Stack",
+    "Tracing",
     "__version__",
     "capture_all",
     "capture_stack",
@@ -39,6 +50,9 @@ __all__ = [
     "print_stack",
     "profile",
     "register_bridge",
+    "start_tracing",
+    "stop_tracing",
+    "trace",
 ]
 
 # Loaded when first used: a saved profile opens without greenlet, and `greenprof --version` is
@@ -50,6 +64,14 @@ _HOMES = {
     "errors": ("GreenprofError",),
     "profiles": ("Profile",),
     "profiler": ("Profiler", "profile"),
+    "spans.tracing": (
+        "AwaitInfo",
+        "SpanCounts",
+        "Tracing",
+        "start_tracing",
+        "stop_tracing",
+        "trace",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -33,6 +33,7 @@ from greenlet import getcurrent, gettrace, greenlet, settrace
 from greenprof._native import allocate_lock, get_ident, thread_local
 
 Tracer = Callable[[str, Any], Any]
+Listener = Callable[[str, greenlet, greenlet, "FrameType | None"], None]
 
 CO_AWAITS = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 
@@ -175,6 +176,7 @@ class Switches:
                 # In this order: whoever sees the new count sees the new greenlet.
                 current = ref(target)
                 count += 1
+                frame: FrameType | None
                 try:
                     frame = getframe(1)
                 except ValueError as error:
@@ -183,10 +185,16 @@ class Switches:
                     born[id(target)] = current
                     if len(born) > state._prune_at:
                         state.prune()
-                    return
-                if frame.f_code.co_flags & CO_AWAITS and not origin.dead:
-                    waiting[id(frame)] = ref(origin)
-                    awaited_in[id(origin)] = id(frame)
+                    frame = None
+                else:
+                    if frame.f_code.co_flags & CO_AWAITS and not origin.dead:
+                        waiting[id(frame)] = ref(origin)
+                        awaited_in[id(origin)] = id(frame)
+                if _listener is not None:
+                    try:
+                        _listener(event, origin, target, frame)
+                    except RecursionError:
+                        pass  # the stack left no room for it
             except BaseException:
                 state._interrupted = True
                 raise
@@ -255,6 +263,18 @@ _here = thread_local()
 _lock = allocate_lock()
 _followers = 0
 _earlier_hook: Any = None
+_listener: Listener | None = None
+
+
+def listen(listener: Listener | None) -> None:
+    """Have one function called at each switch of a followed thread; None ends it.
+
+    It gets the event ("switch" or "throw"), the greenlets that were switched from and to, and the
+    frame that goes on there, None at a greenlet's first switch. It runs inside the tracer: it must
+    be quick, must not switch, and raises nothing but what signal handlers raise in it.
+    """
+    global _listener
+    _listener = listener
 
 
 def follow() -> None:

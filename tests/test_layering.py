@@ -18,8 +18,9 @@ ROOT = Path(greenprof.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
+    frozenset({"integrations"}),
     frozenset({"__init__"}),
-    frozenset({"profiler", "dumps"}),
+    frozenset({"profiler", "dumps", "spans"}),
     frozenset({"samplers"}),
     frozenset({"capture"}),
     frozenset({"labels", "idle"}),
@@ -33,8 +34,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"sites"}),
     frozenset({"profiles"}),
     frozenset({"profile_file"}),
-    frozenset({"model", "output"}),
-    frozenset({"printable", "errors", "interrupted", "_native", "_version"}),
+    frozenset({"model", "output", "decorating"}),
+    frozenset({"printable", "errors", "interrupted", "spancontext", "_native", "_version"}),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
 SHOWING = frozenset({"exporters", "analysis", "sites"})

@@ -85,6 +85,9 @@ class Bridge:
     name: str
     roles: Mapping[tuple[str, str], Role] = field(default_factory=dict)
     spawned_at: Callable[[greenlet], tuple[Iterable[SpawnFrame], greenlet | None]] | None = None
+    #: The function that awaitables are handed to, as (module, name), of a bridge that runs what
+    #: is awaited in the sync greenlet: there an await begins before anything switches.
+    entry: tuple[str, str] | None = None
 
 
 _bridges: dict[str, Bridge] = {}
@@ -187,6 +190,22 @@ def role_of(code: CodeType) -> Role | None:
     _known[key] = code
     _seen.add(key)
     return role
+
+
+def bridge_of(code: CodeType) -> str | None:
+    """The name of the bridge that a function plays a part in, None for all others. Slow."""
+    path = code.co_filename.replace("\\", "/")
+    for bridge in bridges():
+        for end, qualname in bridge.roles:
+            if qualname == code.co_qualname and path.endswith("/" + end.lstrip("/")):
+                return bridge.name
+    return None
+
+
+def awaits_at_entry(code: CodeType) -> bool:
+    """Whether a function belongs to a bridge whose awaits begin at its `entry`. Slow."""
+    name = bridge_of(code)
+    return name is not None and _bridges[name].entry is not None
 
 
 def roles_in(frames: Sequence[Any]) -> list[tuple[int, Role]]:

@@ -16,6 +16,7 @@ _SHIM = Role(Part.BRIDGE_FRAME, ("resume_greenlet", "child_greenlet"))
 
 BRIDGE = Bridge(
     name="greenback",
+    entry=("greenback._impl", "await_"),
     roles={
         (_FILE, "_greenback_shim"): _SHIM,
         (_FILE, "_greenback_shim_sync"): _SHIM,

@@ -1,0 +1,112 @@
+"""OpenTelemetry's current context, read and set without the API's detours.
+
+The API keeps its context in one context variable. Greenlets may each have a `contextvars.Context`
+of their own; what another one's holds is read from outside, which the API has no call for.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenlet import greenlet
+from opentelemetry import context as api
+from opentelemetry.context.context import Context
+from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
+
+if TYPE_CHECKING:
+    from greenprof.spans.span import AwaitSpan
+
+__all__ = [
+    "EMPTY",
+    "SCOPE_KEY",
+    "SPAN_KEY",
+    "SUPPRESS_KEY",
+    "VARIABLE",
+    "Scope",
+    "enter_scope",
+    "leave_scope",
+    "of_greenlet",
+    "restored",
+    "with_span",
+]
+
+EMPTY = Context()
+#: The innermost `trace(scope="context")` block.
+SCOPE_KEY = api.create_key("greenprof-scope")
+#: Set by exporters while they send: what they await is nobody's request.
+SUPPRESS_KEY = api._SUPPRESS_INSTRUMENTATION_KEY
+
+#: None where OTEL_PYTHON_CONTEXT names a context that is not made of context variables.
+VARIABLE: ContextVar[Context] | None = getattr(api._RUNTIME_CONTEXT, "_current_context", None)
+if not isinstance(VARIABLE, ContextVar):
+    VARIABLE = None
+
+_put = dict.__setitem__
+
+
+def with_span(context: Context, span: Any) -> Context:
+    """A context in which `span` is current, otherwise the same."""
+    made = Context(context)
+    _put(made, SPAN_KEY, span)
+    return made
+
+
+def of_greenlet(one: greenlet, variable: ContextVar[Context]) -> Context:
+    """What a suspended greenlet has in its own context."""
+    own = one.gr_context
+    return EMPTY if own is None else own.get(variable, EMPTY)
+
+
+def restored(context: Context, kind: type[AwaitSpan]) -> Context:
+    """The context without await spans that have ended: as it was before them, else the same.
+
+    They stay behind where the awaited code opened something that sync code closes later, and in
+    contexts that nobody ran in when the await ended.
+    """
+    current: Any = context.get(SPAN_KEY)
+    if type(current) is not kind or not current.ended:
+        return context
+    outer: Context = current.outer
+    inner = current.inner
+    while type(above := outer.get(SPAN_KEY)) is kind and above.ended:  # type: ignore[attr-defined]
+        outer = above.outer  # type: ignore[attr-defined]
+    if context is inner:
+        return outer
+    made = Context(context)
+    span = outer.get(SPAN_KEY)
+    if span is None:
+        dict.pop(made, SPAN_KEY, None)
+    else:
+        _put(made, SPAN_KEY, span)
+    return made
+
+
+class Scope(NamedTuple):
+    """A `trace(scope="context")` block, and the one that it is in."""
+
+    tracing: Any
+    above: Scope | None
+
+
+def enter_scope(tracing: Any, variable: ContextVar[Context]) -> None:
+    """Begin a block in the running context."""
+    context = variable.get(EMPTY)
+    above: Any = context.get(SCOPE_KEY)
+    made = Context(context)
+    _put(made, SCOPE_KEY, Scope(tracing, above))
+    variable.set(made)
+
+
+def leave_scope(tracing: Any, variable: ContextVar[Context]) -> None:
+    """End a block in the running context, if it is the innermost there."""
+    context = variable.get(EMPTY)
+    scope: Any = context.get(SCOPE_KEY)
+    if scope is None or scope.tracing is not tracing:
+        return
+    made = Context(context)
+    if scope.above is None:
+        dict.pop(made, SCOPE_KEY)
+    else:
+        _put(made, SCOPE_KEY, scope.above)
+    variable.set(made)

@@ -1,0 +1,109 @@
+"""Hands finished spans over where that can do no harm.
+
+A tracer callback must not switch greenlets, nor wait. Span processors do not, as a rule: they put
+a span into a queue. Where gevent or eventlet has patched threads and sockets their locks switch,
+and there a greenlet of its own hands the spans over, a moment later. So it is for what ends while
+an object is being destroyed, which may be in the middle of a processor.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import context as api
+
+from greenprof._native import get_ident
+from greenprof.interrupted import from_signal_handler
+from greenprof.spans.counts import ERROR, QUEUE_FULL
+from greenprof.spans.sinks import Finished
+
+__all__ = ["Outbox"]
+
+#: Spans that wait to be handed over; more are dropped, and counted.
+MAX_WAITING = 8192
+
+
+class Outbox:
+    """Spans on their way to the tracer provider."""
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._waiting: deque[Finished] = deque()
+        self._failed = failed
+        self._scheduled = False
+        self._delivering = False
+
+    def put(self, finished: Finished, *, at_once: bool) -> None:
+        """Hand a span over; later, if it cannot be told that this is a good moment."""
+        patched = threading.get_ident() != get_ident()
+        if at_once and not patched:
+            if self._waiting:
+                self.flush()
+            self._deliver(finished)
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            finished.span.tracing.drop(QUEUE_FULL)
+            return
+        self._waiting.append(finished)
+        if patched and not self._scheduled:
+            self._scheduled = _soon(self._flush_in_greenlet)
+
+    def _flush_in_greenlet(self) -> None:
+        self._scheduled = False
+        # What exporters wait for themselves is nobody's request.
+        token = api.attach(api.set_value(api._SUPPRESS_INSTRUMENTATION_KEY, True))
+        try:
+            self.flush()
+        finally:
+            api.detach(token)
+
+    def flush(self) -> None:
+        """Hand over what waits. Not to be called where greenlets must not switch."""
+        while self._waiting:
+            try:
+                finished = self._waiting.popleft()
+            except IndexError:  # another thread took the last
+                return
+            self._deliver(finished)
+
+    def forget(self) -> None:
+        """Drop what waits: it is another process's."""
+        self._waiting.clear()
+        self._scheduled = False
+
+    def _deliver(self, finished: Finished) -> None:
+        span = finished.span
+        tracing: Any = span.tracing
+        try:
+            if span.sink.full():
+                tracing.drop(QUEUE_FULL)
+                return
+            span.recorded = True
+            span.sink.put(finished)
+        except Exception as error:  # a span processor of somebody's own
+            if from_signal_handler(error):
+                raise
+            tracing.drop(ERROR)
+            self._failed(error)
+        else:
+            tracing.counts.did_record()
+
+
+def _soon(call: Callable[[], None]) -> bool:
+    """Have the hub run `call` in a greenlet of its own. False if there is no hub."""
+    hub_of = getattr(sys.modules.get("gevent"), "spawn_raw", None)
+    if hub_of is not None and "gevent.monkey" in sys.modules and _patched_by_gevent():
+        hub_of(call)
+        return True
+    spawn = getattr(sys.modules.get("eventlet"), "spawn_n", None)
+    if spawn is not None:
+        spawn(call)
+        return True
+    return False
+
+
+def _patched_by_gevent() -> bool:
+    return bool(sys.modules["gevent.monkey"].is_module_patched("threading"))

@@ -1,0 +1,229 @@
+"""What becomes of an await that is over: a span, a measurement, or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from greenlet import greenlet
+from opentelemetry.trace import Status, StatusCode
+
+from greenprof import loops, spancontext, stacks, switches
+from greenprof._native import get_ident
+from greenprof.frames import position_of
+from greenprof.interrupted import from_signal_handler
+from greenprof.spans import names, outcomes
+from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT
+from greenprof.spans.sinks import Finished
+
+if TYPE_CHECKING:
+    from greenprof.spans.delivery import Outbox
+    from greenprof.spans.span import AwaitSpan
+    from greenprof.spans.tracing import Tracing
+
+__all__ = ["Ended", "finish", "stack_text"]
+
+_ERROR = StatusCode.ERROR
+_log = logging.getLogger("greenprof")
+# Frames of a stack that are sent; a collector cuts what is longer.
+_MAX_FRAMES = 200
+
+
+class Ended:
+    """How an await ended, and where.
+
+    `frame` is the sync code's, `other` the greenlet that awaited for it; `awaitable` and `bridge`
+    are given where frames do not tell them.
+    """
+
+    __slots__ = ("awaitable", "bridge", "error", "frame", "other", "outcome", "task")
+
+    def __init__(
+        self,
+        frame: FrameType,
+        other: greenlet | None,
+        outcome: str,
+        error: str | None,
+        task: str,
+        awaitable: Any = None,
+        bridge: str | None = None,
+    ) -> None:
+        self.awaitable = awaitable
+        self.bridge = bridge
+        self.frame = frame
+        self.other = other
+        self.outcome = outcome
+        self.error = error
+        self.task = task
+
+
+def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame: FrameType) -> None:
+    """Record a span that was seen to end by a switch back to `frame`."""
+    tracing = span.tracing
+    tracing.counts.saw()
+    if not _is_wanted(tracing, span):
+        return
+    other: greenlet | None = origin
+    at_once = True
+    outcome, error = outcomes.RETURNED, None
+    if event == "throw":
+        top = origin.gr_frame
+        # Else it is not the other side that throws: the greenlet is being destroyed.
+        at_once = bool(span.hub) or id(top) == span.bridge_frame
+        if not at_once:
+            other = top = None
+        awaitable = None if span.hub else names.awaitable_in(frame, other)
+        kind = outcomes.thrown(awaitable, None if span.hub else top)
+        if kind is None and not at_once:
+            outcome = outcomes.CANCELLED
+        else:
+            outcome, error = said_of(kind)
+    current = None if span.waiter is None else span.waiter()
+    task = "" if current is None else names.task_name(current)
+    record(outbox, span, Ended(frame, other, outcome, error, task), at_once=at_once)
+
+
+def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
+    """The outcome and the error's type of an await that an exception ended."""
+    if kind is None:
+        return outcomes.RAISED, outcomes.OTHER
+    if outcomes.is_cancellation(kind):
+        return outcomes.CANCELLED, None
+    return outcomes.RAISED, outcomes.error_type(kind)
+
+
+def _is_wanted(tracing: Tracing, span: AwaitSpan) -> bool:
+    if span.used:
+        return True
+    if not tracing.running:
+        return False
+    return span.end_ns - span.start_ns >= tracing.min_ns or tracing.metrics is not None
+
+
+def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> None:
+    """Measure an await, and make its span if it is long enough, or used."""
+    tracing = span.tracing
+    span.end_ns = max(span.end_ns, span.start_ns)
+    long_enough = span.end_ns - span.start_ns >= tracing.min_ns
+    metrics = tracing.metrics
+    if metrics is None and not _may_be_sent(tracing, span):
+        return
+    awaited, bridge, function, path, line = names.info_of(
+        span, ended.frame, ended.other, ended.awaitable, ended.bridge
+    )
+    seconds = (span.end_ns - span.start_ns) / 1e9
+    attributes: dict[str, Any] = {
+        "code.function.name": function,
+        "code.file.path": path,
+        "code.line.number": line,
+        "greenprof.bridge": bridge,
+        "greenprof.task": ended.task,
+        "greenprof.outcome": ended.outcome,
+    }
+    if ended.error is not None:
+        attributes["error.type"] = ended.error
+    if metrics is not None:
+        measured = {key: value for key, value in attributes.items() if key != "greenprof.task"}
+        metrics.await_ended(seconds, measured)
+        if not (span.used or (long_enough and tracing.running)):
+            return
+        if not _may_be_sent(tracing, span):
+            return
+    profile = spancontext.profile_id()
+    if profile is not None:
+        attributes["greenprof.profile.id"] = profile
+    if tracing.wants_stack(seconds):
+        attributes["code.stacktrace"] = stack_text(ended.frame)
+    name = f"await {awaited}"
+    if tracing.asks:
+        info = names.AwaitInfo(
+            awaited,
+            bridge,
+            function,
+            path,
+            line,
+            ended.task,
+            seconds,
+            ended.outcome,
+            ended.error,
+        )
+        name = _name_by(tracing, info) or name
+        attributes.update(_attributes_by(tracing, info))
+    status = None if ended.outcome != outcomes.RAISED else Status(_ERROR, ended.error)
+    outbox.put(Finished(span, name, attributes, status, span.end_ns), at_once=at_once)
+
+
+def _may_be_sent(tracing: Tracing, span: AwaitSpan) -> bool:
+    """Whether a span keeps within the limits; a used one is sent in any case, or others lose
+    their parent.
+    """
+    if span.used:
+        return True
+    if tracing.limit is not None and not tracing.limit.take():
+        tracing.drop(RATE_LIMIT)
+        return False
+    if span.sink.full():
+        tracing.drop(QUEUE_FULL)
+        return False
+    return True
+
+
+def _name_by(tracing: Tracing, info: names.AwaitInfo) -> str | None:
+    if tracing.name is None:
+        return None
+    try:
+        return str(tracing.name(info))
+    except Exception as error:  # the program's
+        if from_signal_handler(error):
+            raise
+        complain_once("name", error)
+        return None
+
+
+def _attributes_by(tracing: Tracing, info: names.AwaitInfo) -> Mapping[str, Any]:
+    if tracing.attributes is None:
+        return {}
+    try:
+        return dict(tracing.attributes(info))
+    except Exception as error:  # the program's
+        if from_signal_handler(error):
+            raise
+        complain_once("attributes", error)
+        return {}
+
+
+_complained: set[str] = set()
+
+
+def complain_once(what: str, error: Exception) -> None:
+    """Log that a callable of the program's failed, once for each kind."""
+    if what not in _complained:
+        _complained.add(what)
+        _log.warning(
+            "the `%s` callable of greenprof.trace() failed and is left out: %s: %s",
+            what,
+            type(error).__name__,
+            error,
+        )
+
+
+def stack_text(frame: FrameType) -> str:
+    """The unified stack down to `frame` as lines of a traceback, innermost last."""
+    from greenlet import getcurrent
+
+    task = loops.current_task(loops.running_loop())
+    raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(get_ident()), task)
+    lines = []
+    left_out = len(raw.frames) - _MAX_FRAMES
+    if left_out > 0:
+        lines.append(f"  ({left_out} frames above are left out)")
+    kinds = raw.kinds()
+    for at in range(max(left_out, 0), len(raw.frames)):
+        if kinds[at][1]:
+            lines.append("  --- greenlet boundary ---")
+        one = raw.frames[at]
+        code, _ = position_of(one)
+        lines.append(f'  File "{code.co_filename}", line {one.f_lineno}, in {code.co_qualname}')
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,224 @@
+"""What an await is called, and the line that waited."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenlet import greenlet
+
+from greenprof import awaitables, bridges, idle, loops
+from greenprof.bridges import Part
+from greenprof.frames import module_of, origin_of
+from greenprof.interrupted import from_signal_handler
+from greenprof.profiles import FrameOrigin
+
+if TYPE_CHECKING:
+    from greenprof.spans.span import AwaitSpan
+
+__all__ = ["AwaitInfo", "info_of", "name_of_waiting", "task_name"]
+
+#: A bridge that nobody has described.
+GENERIC = "generic"
+UNKNOWN = "?"
+# How far from the await site the program's own line is looked for.
+_SEARCH_DEPTH = 200
+_CACHE_LIMIT = 20_000
+# A task's frames begin below the innermost of these.
+_RUNS_TASKS = frozenset(
+    {"Handle._run", "BaseEventLoop.run_forever", "BaseEventLoop.run_until_complete", "Runner.run"}
+)
+
+
+class AwaitInfo(NamedTuple):
+    """One await, as the `attributes` and `name` callables of `greenprof.trace` are told of it.
+
+    `awaited` is the qualified name of what was awaited, `function`, `path` and `line` are the
+    line that waited: the innermost of the program's own, outside of bridges and libraries.
+    `duration` is in seconds; `outcome` is "returned", "raised" or "cancelled"; `error` is the
+    type of what was raised, None if nothing was.
+    """
+
+    awaited: str
+    bridge: str
+    function: str
+    path: str
+    line: int
+    task: str
+    duration: float
+    outcome: str
+    error: str | None
+
+
+class _Function(NamedTuple):
+    code: CodeType  # kept, so that its id stays taken
+    name: str
+    is_app: bool
+    bridge: str | None
+    part: Part | None
+    runs_tasks: bool
+
+
+_functions: dict[int, _Function] = {}
+
+
+def _function(code: CodeType) -> _Function:
+    found = _functions.get(id(code))
+    if found is None:
+        role = bridges.role_of(code)
+        path = code.co_filename
+        if len(_functions) >= _CACHE_LIMIT:
+            _functions.clear()
+        found = _functions[id(code)] = _Function(
+            code,
+            qualified_name(code),
+            role is None and origin_of(path) is FrameOrigin.APP,
+            None if role is None else bridges.bridge_of(code),
+            None if role is None else role.part,
+            code.co_qualname in _RUNS_TASKS,
+        )
+    return found
+
+
+def qualified_name(code: CodeType) -> str:
+    """`module.function` of a code object; the function alone where the module is not known."""
+    module = module_of(code.co_filename)
+    return f"{module}.{code.co_qualname}" if module else code.co_qualname
+
+
+def info_of(
+    span: AwaitSpan,
+    frame: FrameType,
+    other: greenlet | None,
+    awaitable: Any = None,
+    bridge: str | None = None,
+) -> tuple[str, str, str, str, int]:
+    """What was awaited, over which bridge, and the line that waited: function, path, number.
+
+    `frame` is where the sync code waits, `other` the greenlet that awaited for it; `awaitable` and
+    `bridge` are given where frames do not tell them.
+    """
+    line, called, outside = _line_of(frame, None if span.hub else other)
+    if span.hub:
+        awaited, bridge = _called(line or frame, called), span.hub
+    else:
+        awaited = name_of(awaitable_in(frame, other) if awaitable is None else awaitable)
+        bridge = bridge or _function(frame.f_code).bridge
+        below = None if bridge is not None or other is None else other.gr_frame
+        if below is not None:
+            bridge = _function(below.f_code).bridge
+    site = line or outside or frame
+    found = _function(site.f_code)
+    return awaited, bridge or GENERIC, found.name, site.f_code.co_filename, site.f_lineno or 0
+
+
+def _line_of(
+    frame: FrameType, other: greenlet | None
+) -> tuple[FrameType | None, FrameType | None, FrameType | None]:
+    """The program's innermost line, what that calls, and the innermost frame outside the bridge."""
+    called: FrameType | None = None
+    outside: FrameType | None = None
+    for one in _callers(frame, other):
+        found = _function(one.f_code)
+        if found.is_app:
+            return one, called, outside
+        if found.runs_tasks:
+            break
+        if found.part is None:
+            outside = outside or one
+        called = one
+    return None, called, outside
+
+
+def _callers(frame: FrameType | None, other: greenlet | None) -> Iterator[FrameType]:
+    """The frames of the sync code, and of whoever started it, from the inside out."""
+    for _ in range(_SEARCH_DEPTH):
+        if frame is None:
+            # A suspended greenlet's frames cost time for each: only if they are needed.
+            frame, other = None if other is None else other.gr_frame, None
+            if frame is None:
+                return
+        yield frame
+        frame = frame.f_back
+
+
+def _called(line: FrameType, called: FrameType | None) -> str:
+    """What a line that waits in a hub has called: `gevent.hub.sleep`."""
+    if called is not None:
+        return _function(called.f_code).name
+    return idle.called_name(line) or UNKNOWN
+
+
+def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
+    """The awaitable that was handed over, as far as frames hold it; else None."""
+    role = bridges.role_of(frame.f_code)
+    if role is not None and role.part is Part.AWAIT_SITE:
+        return bridges.variable_of(frame, role)
+    for one in (frame, None if other is None else other.gr_frame):
+        if one is None:
+            continue
+        values = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
+        found = {id(value): value for value in values}
+        if len(found) == 1:
+            return values[0]
+    return None
+
+
+def _can_be_awaited(value: Any) -> bool:
+    return hasattr(type(value), "__await__")
+
+
+def name_of(awaitable: Any) -> str:
+    """The qualified name of what an awaitable runs: its coroutine's function, a class."""
+    if awaitable is None:
+        return UNKNOWN
+    described = awaitables.describe(awaitable)
+    if awaitables.is_task(awaitable):
+        coroutine = awaitables.coroutine_of(awaitable)
+        return UNKNOWN if coroutine is None else name_of(coroutine)
+    if described is not None:
+        return described
+    for attribute in ("cr_code", "gi_code", "ag_code"):
+        code = getattr(awaitable, attribute, None)
+        if isinstance(code, CodeType):
+            return _function(code).name
+    _, kept = awaitables.step(awaitable)
+    if kept is not None and not awaitables.is_future(kept):
+        return name_of(kept)
+    kind = type(awaitable)
+    module = "asyncio" if kind.__module__ == "_asyncio" else kind.__module__
+    return f"{module}.{kind.__qualname__}"
+
+
+def name_of_waiting(span: AwaitSpan) -> str:
+    """A span's name while it is open: who asks for it runs on the other side."""
+    try:
+        waiter = None if span.waiter is None else span.waiter()
+        frame = None if waiter is None else waiter.gr_frame
+        if frame is None:
+            return "await"
+        if span.hub:
+            line, called, _ = _line_of(frame, None)
+            return f"await {_called(line or frame, called)}"
+        return f"await {name_of(awaitable_in(frame, None))}"
+    except Exception as error:  # objects of any library
+        if from_signal_handler(error):
+            raise
+        return "await"
+
+
+def task_name(current: greenlet) -> str:
+    """The name of the asyncio task, the greenlet or the thread that runs, as it was given."""
+    task = loops.current_task(loops.running_loop())
+    try:
+        if task is not None:
+            return str(task.get_name())
+        name = getattr(current, "name", None)  # gevent's
+        if isinstance(name, str):
+            return name
+    except Exception as error:  # classes of somebody's own
+        if from_signal_handler(error):
+            raise
+    return threading.current_thread().name

@@ -1,0 +1,67 @@
+"""How an await ended: what was thrown into the sync code is not shown to whoever sees the switch.
+
+The exception is alive, though, and young: the other side has just caught it, so its traceback
+begins at the bridge frame, and the garbage collector has it among its youngest objects.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import FrameType
+from typing import Any
+
+from greenlet import GreenletExit
+
+from greenprof import awaitables
+
+__all__ = ["CANCELLED", "OTHER", "RAISED", "RETURNED", "error_type", "is_cancellation", "thrown"]
+
+RETURNED, RAISED, CANCELLED = "returned", "raised", "cancelled"
+#: What OpenTelemetry's conventions say for an error without a name of its own.
+OTHER = "_OTHER"
+# Older ones are too many to look at.
+_GENERATIONS = (0, 1)
+
+
+def error_type(kind: type[BaseException]) -> str:
+    """The value of the attribute `error.type` for an exception's class."""
+    module = kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def is_cancellation(kind: type[BaseException]) -> bool:
+    """Whether an exception says that the work is not wanted any more: no error."""
+    if issubclass(kind, GreenletExit):
+        return True
+    for module in ("asyncio", "trio"):
+        cancelled = getattr(sys.modules.get(module), "CancelledError", None) or getattr(
+            sys.modules.get(module), "Cancelled", None
+        )
+        if isinstance(cancelled, type) and issubclass(kind, cancelled):
+            return True
+    return False
+
+
+def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException] | None:
+    """The type of the exception that was just thrown into a greenlet, None if it was not found.
+
+    `bridge_frame` is where the greenlet that threw it is suspended.
+    """
+    if awaitables.is_future(awaitable):
+        found = getattr(awaitable, "_exception", None)
+        if found is not None:
+            return type(found)
+    if bridge_frame is None:
+        return None
+    for generation in _GENERATIONS:
+        for one in reversed(gc.get_objects(generation)):
+            # Not isinstance: it would run the properties of proxies of another class.
+            if not issubclass(type(one), BaseException):
+                continue
+            traceback = one.__traceback__
+            while traceback is not None:
+                if traceback.tb_frame is bridge_frame:
+                    return type(one)
+                traceback = traceback.tb_next
+    return None

@@ -1,0 +1,221 @@
+"""The span that is current while an operation is awaited, made cheaply and built only if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import Span, SpanContext, Status, StatusCode
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
+
+from greenprof._native import time
+from greenprof.interrupted import from_signal_handler
+from greenprof.spans.contexts import SPAN_KEY
+
+if TYPE_CHECKING:
+    from weakref import ref
+
+    from greenlet import greenlet
+
+    from greenprof.spans.sinks import Sink
+    from greenprof.spans.tracing import Tracing
+
+__all__ = ["MAX_EVENTS", "AwaitSpan"]
+
+#: Events and links kept of one span, as by OpenTelemetry's default limits; so many attributes too.
+MAX_EVENTS = 128
+
+
+class AwaitSpan(Span):
+    """One awaited operation.
+
+    Its ids are made when somebody asks for them, as each child does: it is *used* then, and will
+    be exported however short it was. `outer` is the OpenTelemetry context of the sync code,
+    `inner` that of what is awaited; `shared` says whether both run in one `contextvars.Context`, `before` is what the other side had if not; `hub` the library whose hub it waits in, if it is one.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_context",
+        "_links",
+        "_name",
+        "_noted",
+        "_status",
+        "before",
+        "bridge_frame",
+        "end_ns",
+        "ended",
+        "events",
+        "extra",
+        "hub",
+        "inner",
+        "outer",
+        "real",
+        "recorded",
+        "sampled",
+        "shared",
+        "sink",
+        "start_ns",
+        "tracing",
+        "waiter",
+    )
+
+    def __init__(
+        self,
+        tracing: Tracing,
+        sink: Sink,
+        outer: Context,
+        waiter: ref[greenlet] | None,
+        bridge_frame: int,
+        *,
+        shared: bool,
+        hub: str = "",
+    ) -> None:
+        self.tracing = tracing
+        self.sink = sink
+        self.outer = self.inner = self.before = outer
+        self.waiter = waiter
+        self.bridge_frame = bridge_frame
+        self.shared = shared
+        self.hub = hub
+        self.ended = self.recorded = False
+        self.sampled = True
+        self._context: SpanContext | None = None
+        self._noted = False
+        self.real: Span | None = None
+        self.extra: Mapping[str, Any] | None = None
+        self.start_ns = self.end_ns = time.time_ns()
+
+    # What code inside the await may do with its current span.
+
+    def get_span_context(self) -> SpanContext:
+        """Its ids. Asked while it is open, they are those of a span that will be exported."""
+        context = self._context
+        if context is not None:
+            return context
+        if self.ended:
+            return self._of_parent()
+        try:
+            context = self.sink.identify(self)
+        except Exception as error:  # an id generator or a tracer of somebody's own
+            if from_signal_handler(error):
+                raise
+            return self._of_parent()
+        self._context = context
+        return context
+
+    def recorded_context(self) -> SpanContext | None:
+        """The context of the recorded span that stands for it; final once it has ended.
+
+        Its own, if it is exported; else that of the nearest span above. None without either.
+        Does not count as use.
+        """
+        if self._context is not None:
+            return self._context
+        found = self._of_parent()
+        return found if found.is_valid else None
+
+    def _of_parent(self) -> SpanContext:
+        span: Any = self.outer.get(SPAN_KEY)
+        for _ in range(MAX_EVENTS):
+            if type(span) is not AwaitSpan or span._context is not None:
+                break
+            span = span.outer.get(SPAN_KEY)
+        if not isinstance(span, Span):
+            return INVALID_SPAN_CONTEXT
+        return span.get_span_context()
+
+    @property
+    def used(self) -> bool:
+        """Whether somebody knows its ids."""
+        return self._context is not None
+
+    def is_recording(self) -> bool:
+        """Whether what is said of it is kept."""
+        return not self.ended
+
+    def _notes(self) -> bool:
+        if self.ended:
+            return False
+        if not self._noted:
+            self._noted = True
+            self._attributes: dict[str, Any] = {}
+            self._status: Status | None = None
+            self._name: str | None = None
+            self._links: list[tuple[SpanContext, Any]] = []
+            self.events: list[tuple[str, dict[str, Any], int]] = []
+        return True
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Add attributes."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Add an attribute."""
+        if self._notes() and (key in self._attributes or len(self._attributes) < MAX_EVENTS):
+            self._attributes[key] = value
+
+    def add_event(
+        self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
+    ) -> None:
+        """Add an event, now or at `timestamp` (nanoseconds since the epoch)."""
+        if self._notes() and len(self.events) < MAX_EVENTS:
+            self.events.append((name, dict(attributes or {}), timestamp or time.time_ns()))
+
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        """Add a link to another span."""
+        if self._notes() and len(self._links) < MAX_EVENTS:
+            self._links.append((context, attributes))
+
+    def update_name(self, name: str) -> None:
+        """Replace its name."""
+        if self._notes():
+            self._name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set its status; OK is final."""
+        if not self._notes():
+            return
+        if self._status is not None and self._status.status_code is StatusCode.OK:
+            return
+        self._status = status if isinstance(status, Status) else Status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: ARG002  # the API has it
+    ) -> None:
+        """Add an event that says which exception it was."""
+        kind = type(exception)
+        said = {
+            "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+            "exception.message": str(exception),
+            **(attributes or {}),
+        }
+        self.add_event("exception", said, timestamp)
+
+    def end(self, end_time: int | None = None) -> None:
+        """Nothing: it ends with the await."""
+
+    # What was said, for whoever builds it.
+
+    @property
+    def said(self) -> tuple[str | None, Mapping[str, Any], Status | None]:
+        """The name, the attributes and the status that code inside the await gave it."""
+        if not self._noted:
+            return None, {}, None
+        return self._name, self._attributes, self._status
+
+    @property
+    def linked(self) -> list[tuple[SpanContext, Any]]:
+        """The links that code inside the await gave it."""
+        return self._links if self._noted else []
+
+    @property
+    def happened(self) -> list[tuple[str, dict[str, Any], int]]:
+        """The events that code inside the await gave it: name, attributes, nanoseconds."""
+        return self.events if self._noted else []

@@ -1,0 +1,352 @@
+"""What programs use: `greenprof.trace()`, `start_tracing()` and `stop_tracing()`."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from opentelemetry import trace as trace_api
+
+from greenprof import switches
+from greenprof._native import RLock
+from greenprof.decorating import decorated
+from greenprof.errors import OptionError, ProfilerStateError
+from greenprof.spans import entries, spawns
+from greenprof.spans.awaits import Awaits
+from greenprof.spans.contexts import VARIABLE, enter_scope, leave_scope
+from greenprof.spans.counts import ERROR, RateLimit, SpanCounts
+from greenprof.spans.delivery import Outbox
+from greenprof.spans.finishing import finish
+from greenprof.spans.names import AwaitInfo
+from greenprof.spans.sinks import Sink, sink_for
+
+if TYPE_CHECKING:
+    from greenprof.spans.metrics import AwaitMetrics
+
+__all__ = ["AwaitInfo", "SpanCounts", "Tracing", "start_tracing", "stop_tracing", "trace"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SCOPES = ("process", "context")
+STACKS = ("never", "slow", "always")
+_SECONDS = "seconds, 0 or more"
+
+_log = logging.getLogger("greenprof")
+
+
+class Tracing:
+    """Makes an OpenTelemetry span of every operation that sync code awaits over a bridge.
+
+    Also of every wait of a gevent or eventlet greenlet in its hub. A context manager, plain and
+    async, and a decorator of functions and coroutine functions.
+
+    `tracer_provider` is where spans go: a provider, a callable that returns the one in effect, or
+    None for the program's global one, whenever that is set. `scope` is "process", for every await
+    in the process while it runs, or "context", for those made in the block's own context and in
+    tasks that it starts. Of several at once the innermost of the context counts, else the process's
+    latest.
+
+    `min_duration` is in seconds: what is shorter makes no span, unless another span is its child.
+    `stack` says whether spans carry the unified stack as ``code.stacktrace``: "never", "slow"
+    (from `slow_duration` seconds on) or "always". `max_spans_per_second` bounds how many are made;
+    what is over is counted in `counts`. `name` and `attributes` are called with an `AwaitInfo` and
+    return the span's name, and attributes to add. `metrics` turns measurements on, by
+    `meter_provider` or the global one.
+
+    Raises OptionError for a value that makes no sense.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: Any = None,
+        *,
+        scope: str = "process",
+        min_duration: float = 0.0,
+        stack: str = "never",
+        slow_duration: float = 0.1,
+        max_spans_per_second: float | None = None,
+        name: Callable[[AwaitInfo], str] | None = None,
+        attributes: Callable[[AwaitInfo], Mapping[str, Any]] | None = None,
+        metrics: bool = False,
+        meter_provider: Any = None,
+    ) -> None:
+        _check_provider(tracer_provider)
+        self.scope = _one_of("scope", scope, SCOPES)
+        self.min_ns = round(_number("min_duration", min_duration, _SECONDS) * 1e9)
+        self._stack = _one_of("stack", stack, STACKS)
+        self._slow_duration = _number("slow_duration", slow_duration, _SECONDS)
+        self._per_second = max_spans_per_second
+        self.limit = None if max_spans_per_second is None else _limit(max_spans_per_second)
+        self.name = _callable("name", name)
+        self.attributes = _callable("attributes", attributes)
+        self.asks = name is not None or attributes is not None
+        self.metrics: AwaitMetrics | None = None
+        self.running = False
+        self.counts = SpanCounts()
+        self._provider = tracer_provider
+        self._wants_metrics = bool(metrics) or meter_provider is not None
+        self._meter_provider = meter_provider
+        self._sinks: tuple[Any, Sink | None] = (None, None)
+        self._users = 0
+
+    # What the recording side asks.
+
+    def sink(self) -> Sink | None:
+        """Where spans go just now; None if nobody records any."""
+        provider = self._provider
+        if provider is None:
+            provider = trace_api._TRACER_PROVIDER
+        elif not hasattr(provider, "get_tracer"):
+            provider = provider()
+        known, sink = self._sinks
+        if known is not provider:
+            sink = sink_for(provider)
+            self._sinks = provider, sink
+        return sink
+
+    def wants_stack(self, seconds: float) -> bool:
+        """Whether a span that took so long carries its stack."""
+        kind = self._stack
+        return kind != "never" and (kind == "always" or seconds >= self._slow_duration)
+
+    def drop(self, reason: str) -> None:
+        """Count a span that was wanted and is lost."""
+        self.counts.drop(reason)
+        if self.metrics is not None:
+            self.metrics.span_dropped(reason)
+
+    # What programs call.
+
+    def start(self) -> Self:
+        """Start, from any thread. Raises ProfilerStateError if it runs already."""
+        with _lock:
+            if self.running:
+                raise ProfilerStateError(
+                    "this tracing runs already: stop it, or make another with greenprof.trace()"
+                )
+            if _state.follow(self):
+                self.running = True
+                self._measure()
+        return self
+
+    def stop(self) -> None:
+        """Stop, from any thread; spans of awaits that are still open are left out.
+
+        Raises ProfilerStateError if it does not run.
+        """
+        with _lock:
+            if not self.running:
+                raise ProfilerStateError("this tracing does not run: start it before stopping it")
+            self.running = False
+            _state.unfollow(self)
+            metrics, self.metrics = self.metrics, None
+        if metrics is not None:
+            metrics.stop()
+
+    def _measure(self) -> None:
+        if self._wants_metrics:
+            from greenprof.spans.metrics import AwaitMetrics
+
+            self.metrics = AwaitMetrics(self._meter_provider)
+            self.metrics.start()
+
+    def __enter__(self) -> Self:
+        with _lock:
+            if self._users or not self.running:
+                if not self._users:
+                    self.start()
+                self._users += 1
+        if self.scope == "context" and VARIABLE is not None:
+            enter_scope(self, VARIABLE)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.scope == "context" and VARIABLE is not None:
+            leave_scope(self, VARIABLE)
+        with _lock:
+            if self._users:
+                self._users -= 1
+                if not self._users and self.running:
+                    self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Function) -> Function:
+        """Trace the calls of a function.
+
+        Raises OptionError for what is no function, or runs in pieces between those of its caller,
+        as generator functions do.
+        """
+        return decorated(function, self._call, "trace()")
+
+    def _call(self) -> Self:
+        return self
+
+
+class _State:
+    """What the process traces: one watch on its switches for all tracings."""
+
+    def __init__(self) -> None:
+        self._running: list[Tracing] = []
+        self._outbox = Outbox(self._failed)
+        self._awaits: Awaits | None = None
+        self._said = False
+
+    def follow(self, tracing: Tracing) -> bool:
+        if VARIABLE is None:
+            _log.warning(
+                "greenprof traces nothing: OTEL_PYTHON_CONTEXT names a context that is not made of "
+                "context variables; unset it"
+            )
+            return False
+        if not self._running:
+            self._begin()
+        self._running.append(tracing)
+        self._choose()
+        return True
+
+    def _begin(self) -> None:
+        if trace_api._TRACER_PROVIDER is None:
+            trace_api.get_tracer_provider()  # loads what OTEL_PYTHON_TRACER_PROVIDER names
+        awaits = self._awaits = Awaits(partial(finish, self._outbox), self._failed)
+        switches.follow()
+        switches.listen(awaits.switched)
+        spawns.carry_contexts()
+        entries.hook(awaits, self._outbox)
+
+    def unfollow(self, tracing: Tracing) -> None:
+        self._running = [one for one in self._running if one is not tracing]
+        self._choose()
+        if not self._running and self._awaits is not None:
+            entries.unhook()
+            spawns.leave()
+            switches.listen(None)
+            switches.unfollow()
+            self._awaits.forget()
+            self._awaits = None
+        self._outbox.flush()
+
+    def _choose(self) -> None:
+        whole = [one for one in self._running if one.scope == "process"]
+        if self._awaits is not None:
+            self._awaits.tracing = whole[-1] if whole else None
+
+    def _failed(self, error: Exception) -> None:
+        for tracing in self._running[-1:]:
+            tracing.drop(ERROR)
+        if not self._said:
+            self._said = True
+            _log.warning("a span was lost to %s: %s", type(error).__name__, error)
+
+    def at_exit(self) -> None:
+        self._outbox.flush()
+
+    def after_fork_in_child(self) -> None:
+        """Go on in the child, without the awaits that are the parent's."""
+        self._outbox.forget()
+        if self._awaits is not None:
+            self._awaits.forget()
+            switches.follow()
+            switches.listen(self._awaits.switched)
+
+
+_lock = RLock()
+_state = _State()
+_started: list[Tracing] = []
+
+
+def trace(tracer_provider: Any = None, **options: Any) -> Tracing:
+    """Trace what is awaited in a block or a function; see `Tracing` for the options and errors.
+
+    ::
+
+        with greenprof.trace(min_duration=0.005):
+            ...
+    """
+    return Tracing(tracer_provider, **options)
+
+
+def start_tracing(tracer_provider: Any = None, **options: Any) -> Tracing:
+    """Trace the whole process from now on, until `stop_tracing`: for a program's start.
+
+    Takes the options of `Tracing`. A second call replaces the first one's options.
+    """
+    with _lock:
+        tracing = Tracing(tracer_provider, **options).start()
+        stop_tracing()
+        _started.append(tracing)
+    return tracing
+
+
+def stop_tracing() -> None:
+    """End what `start_tracing` began; nothing if it did not."""
+    with _lock:
+        while _started:
+            tracing = _started.pop()
+            if tracing.running:
+                tracing.stop()
+
+
+def _check_provider(provider: Any) -> None:
+    if provider is not None and not hasattr(provider, "get_tracer") and not callable(provider):
+        raise OptionError(
+            f"tracer_provider is {provider!r}: give an OpenTelemetry tracer provider, or None for "
+            "the global one"
+        )
+
+
+def _one_of(option: str, value: str, values: tuple[str, ...]) -> str:
+    if value not in values:
+        raise OptionError(f"{option} is {value!r}: give one of {', '.join(map(repr, values))}")
+    return value
+
+
+def _number(option: str, value: float, expected: str) -> float:
+    given: Any = value
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not number or not 0 <= given < math.inf:
+        raise OptionError(f"{option} is {value!r}: give {expected}")
+    return float(given)
+
+
+def _limit(per_second: float) -> RateLimit:
+    if _number("max_spans_per_second", per_second, "a number above 0, or None for no limit") == 0:
+        raise OptionError("max_spans_per_second is 0: give a number above 0, or None for no limit")
+    return RateLimit(per_second)
+
+
+def _callable(option: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise OptionError(f"{option} is {value!r}: give a function that takes an AwaitInfo")
+    return value
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = RLock()
+    _state.after_fork_in_child()
+
+
+atexit.register(_state.at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
