@@ -164,8 +164,9 @@ def test_an_exported_span_stands_beside_its_measurement_and_the_current_one_is_l
 
 def test_dropped_spans_are_counted_by_reason(measured: Measured) -> None:
     ours = measured.begin()
-    for reason in ("rate limit", "queue full", "rate limit"):
-        ours.span_dropped(reason)
+    ours.span_dropped("queue full", at_once=False)
+    for _ in range(2):
+        ours.span_dropped("rate limit")
     counts = {
         point.attributes["greenprof.reason"]: point.value
         for point in measured.points("greenprof.spans.dropped")
@@ -518,6 +519,19 @@ def test_an_await_that_ends_within_a_measurement_is_measured_after_it() -> None:
     ours.await_ended(1.0, SITE)
     ours.stop()
     assert provider.histogram.amounts == [1.0, 2.0, 3.0]
+
+
+def test_what_a_finalizer_measures_is_recorded_by_the_next_or_at_the_stop() -> None:
+    provider = OwnProvider()
+    ours = AwaitMetrics(provider)
+    ours.start()
+    with provider.histogram.lock:
+        ours.await_ended(1.0, SITE, at_once=False)
+    ours.await_ended(2.0, SITE)
+    assert sorted(provider.histogram.amounts) == [1.0, 2.0]
+    ours.await_ended(3.0, SITE, at_once=False)
+    ours.stop()
+    assert provider.histogram.amounts[2:] == [3.0]
 
 
 def test_a_measurement_that_raises_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -45,6 +45,9 @@ KEPT = (
 # Seconds, from a look-up in a warm cache to a time-out. The SDK's own are meant for milliseconds.
 BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+# More finalizers than this between two measurements: the oldest are not counted.
+MAX_LATER = 10_000
+
 # Says "no span": without it, the SDK asks the current span for its ids, to name one beside the
 # measurement, and a span whose ids were asked for counts as a parent and has to be exported.
 _NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
@@ -76,6 +79,7 @@ class AwaitMetrics:
         self._instruments: _Instruments | None = None
         self._loop_lag: LoopLag | None = None
         self._here = thread_local()
+        self._later: deque[tuple[Any, ...]] = deque(maxlen=MAX_LATER)
         self._failed = False
 
     def start(self) -> None:
@@ -100,6 +104,7 @@ class AwaitMetrics:
         if self._instruments is None:
             return
         self._instruments = None
+        self._call_all(self._later)
         if self._loop_lag is not None:
             self._loop_lag.stop()
             self._loop_lag = None
@@ -110,11 +115,14 @@ class AwaitMetrics:
         seconds: float,
         attributes: Mapping[str, Any],
         span_context: SpanContext | None = None,
+        *,
+        at_once: bool = True,
     ) -> None:
         """Count one await that took so long; `attributes` may be its span's.
 
         With the context of the span that was exported for it, backends lead from the histogram to
-        that span (an exemplar). Takes locks of the SDK, so never to be called by a finalizer.
+        that span (an exemplar). Takes locks of the SDK; finalizers, which may interrupt whoever
+        has them, say `at_once=False`: it is counted with the next one, or at the stop.
         """
         instruments = self._instruments
         if instruments is None:
@@ -125,14 +133,21 @@ class AwaitMetrics:
             else set_span_in_context(NonRecordingSpan(span_context), _NO_SPAN)
         )
         kept = {key: attributes[key] for key in KEPT if key in attributes}
-        self._measure(instruments.duration.record, seconds, kept, context)
+        if at_once:
+            self._measure(instruments.duration.record, seconds, kept, context)
+        else:
+            self._later.append((instruments.duration.record, seconds, kept, context))
 
-    def span_dropped(self, reason: str) -> None:
+    def span_dropped(self, reason: str, *, at_once: bool = True) -> None:
         """Count a span that is wanted but not handed over: "rate limit", "queue full", "error"."""
         instruments = self._instruments
-        if instruments is not None:
-            attributes = {"greenprof.reason": reason}
+        if instruments is None:
+            return
+        attributes = {"greenprof.reason": reason}
+        if at_once:
             self._measure(instruments.dropped.add, 1, attributes, _NO_SPAN)
+        else:
+            self._later.append((instruments.dropped.add, 1, attributes, _NO_SPAN))
 
     def watch_loop(self, loop: Any) -> None:
         """Measure how late a loop is, until `stop`: an asyncio or uvloop loop, or a gevent hub.
@@ -158,16 +173,24 @@ class AwaitMetrics:
             return
         here.waiting = waiting = deque([(measure, *arguments)])
         try:
-            while waiting:
-                call, *rest = waiting.popleft()
-                try:
-                    call(*rest)
-                except Exception as error:  # a view, a reader or an SDK of somebody's own
-                    if from_signal_handler(error):
-                        raise
-                    self._fail(error)
+            self._call_all(waiting)
+            if self._later:
+                self._call_all(self._later)
         finally:
             here.waiting = None
+
+    def _call_all(self, waiting: deque[tuple[Any, ...]]) -> None:
+        while True:
+            try:
+                call, *arguments = waiting.popleft()
+            except IndexError:  # another thread may have had the last one
+                return
+            try:
+                call(*arguments)
+            except Exception as error:  # a view, a reader or an SDK of somebody's own
+                if from_signal_handler(error):
+                    raise
+                self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if not self._failed:

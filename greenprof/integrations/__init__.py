@@ -1,0 +1,1 @@
+"""greenprof as a part of other tools."""
