@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
 
-__all__ = ["Frame", "FrameKind", "FrameOrigin", "ProfileInfo", "Sample", "State", "TaskGroup"]
+__all__ = [
+    "Frame",
+    "FrameKind",
+    "FrameOrigin",
+    "ProfileInfo",
+    "Sample",
+    "SpanRef",
+    "SpanSample",
+    "State",
+    "TaskGroup",
+    "info_since",
+    "merged_info",
+]
 
 
 class FrameKind(enum.StrEnum):
@@ -94,6 +110,29 @@ class Sample:
     cpu_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpanRef:
+    """An OpenTelemetry span, by the ids in lower-case hex under which it was exported."""
+
+    trace_id: str
+    span_id: str
+
+
+@dataclass(slots=True)
+class SpanSample:
+    """The part of a sample that was observed while a span was current.
+
+    `span` and `sample` are indexes. A sample's parts never sum up to more than the sample; what
+    is left of it was seen in no span, or in one that is not known.
+    """
+
+    span: int
+    sample: int
+    count: int
+    wall_ns: int
+    cpu_ns: int
+
+
 @dataclass(slots=True)
 class ProfileInfo:
     """What was recorded, where, and what it cost."""
@@ -114,3 +153,55 @@ class ProfileInfo:
     greenlet_switches: int = 0
     pids: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    profile_id: str = ""
+    """Of the session; spans recorded meanwhile have it as `greenprof.profile.id`. After a merge:
+    those of all parts, separated by ", "."""
+
+
+_SUMMED: Final = (
+    "process_cpu_ns",
+    "ticks",
+    "missed_ticks",
+    "sampler_cpu_ns",
+    "overflow_samples",
+    "greenlet_switches",
+)
+
+
+def merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
+    """What several processes, or several runs, were."""
+
+    def distinct(texts: Iterable[str]) -> list[str]:
+        return [text for text in dict.fromkeys(texts) if text]
+
+    return ProfileInfo(
+        command=" + ".join(distinct(info.command for info in infos)),
+        python=", ".join(distinct(info.python for info in infos)),
+        greenprof=", ".join(distinct(info.greenprof for info in infos)),
+        started_at=min(distinct(info.started_at for info in infos), default=""),
+        duration_ns=max(info.duration_ns for info in infos),
+        rate_hz=max(info.rate_hz for info in infos),
+        pids=list(dict.fromkeys(pid for info in infos for pid in info.pids)),
+        warnings=distinct(text for info in infos for text in info.warnings),
+        profile_id=", ".join(distinct(info.profile_id for info in infos)),
+        **{name: sum(getattr(info, name) for info in infos) for name in _SUMMED},
+    )
+
+
+def info_since(info: ProfileInfo, earlier: ProfileInfo) -> ProfileInfo:
+    """What a session was since an earlier snapshot of it."""
+    try:
+        since = datetime.fromisoformat(info.started_at) + timedelta(
+            microseconds=earlier.duration_ns // 1000
+        )
+        started_at = since.isoformat()
+    except (ValueError, OverflowError):
+        started_at = info.started_at
+    return dataclasses.replace(
+        info,
+        started_at=started_at,
+        duration_ns=max(info.duration_ns - earlier.duration_ns, 0),
+        pids=list(info.pids),
+        warnings=[text for text in info.warnings if text not in earlier.warnings],
+        **{name: max(getattr(info, name) - getattr(earlier, name), 0) for name in _SUMMED},
+    )

@@ -7,6 +7,7 @@
 
 A minor version may add members, kinds and origins; a new state or a changed meaning is a major one.
 Times are integer nanoseconds. Names are stored once, in `strings`; the other tables point there.
+1.1 added `spans`, `span_samples` and `info.profile_id`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import struct
 import zlib
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from greenprof.errors import ProfileFileError
-from greenprof.model import Frame, FrameKind, FrameOrigin, ProfileInfo, Sample, State, TaskGroup
+from greenprof.model import (
+    Frame,
+    FrameKind,
+    FrameOrigin,
+    ProfileInfo,
+    Sample,
+    SpanRef,
+    SpanSample,
+    State,
+    TaskGroup,
+)
 
 __all__ = ["MAGIC", "MAJOR", "MAX_INFLATED_BYTES", "MINOR", "Tables", "decode", "encode"]
 
 MAGIC: Final = b"\x89GPROF\r\n"
 MAJOR: Final = 1
-MINOR: Final = 0
+MINOR: Final = 1
 MAX_INFLATED_BYTES: Final = 128 << 20
 """A few kilobytes can inflate to gigabytes; no profile within greenprof's caps comes near this."""
 
@@ -35,6 +47,11 @@ _INT64_MAX = 2**63 - 1
 # JSON's brackets and quotes become Python objects of some 60 bytes each: a bound on what
 # a hostile file can make of its inflated bytes.
 _MAX_TOKENS = 8_000_000
+
+_ID_PATTERNS: Final = {
+    "trace_id": re.compile("[0-9a-f]{32}"),
+    "span_id": re.compile("[0-9a-f]{16}"),
+}
 
 _Member = TypeVar("_Member", FrameKind, FrameOrigin)
 
@@ -48,6 +65,8 @@ class Tables(NamedTuple):
     groups: list[TaskGroup]
     threads: list[str]
     samples: list[Sample]
+    spans: list[SpanRef]
+    span_samples: list[SpanSample]
 
 
 class _BadDataError(Exception):
@@ -91,6 +110,17 @@ def encode(tables: Tables) -> bytes:
             "count": [sample.count for sample in tables.samples],
             "wall_ns": [sample.wall_ns for sample in tables.samples],
             "cpu_ns": [sample.cpu_ns for sample in tables.samples],
+        },
+        "spans": {
+            "trace_id": [text(span.trace_id) for span in tables.spans],
+            "span_id": [text(span.span_id) for span in tables.spans],
+        },
+        "span_samples": {
+            "span": [part.span for part in tables.span_samples],
+            "sample": [part.sample for part in tables.span_samples],
+            "count": [part.count for part in tables.span_samples],
+            "wall_ns": [part.wall_ns for part in tables.span_samples],
+            "cpu_ns": [part.cpu_ns for part in tables.span_samples],
         },
         "strings": list(strings),
     }
@@ -191,12 +221,19 @@ def _tables(document: dict[str, Any]) -> Tables:
     threads = _texts(document, "threads", strings)
     limits = (len(groups), len(threads), len(nodes))
     samples = _samples(_table(document, "samples"), strings, limits)
-    return Tables(info, frames, nodes, groups, threads, samples)
+    # Members that a later minor version added are not in older files.
+    spans = _spans(_table(document, "spans"), strings) if "spans" in document else []
+    parts: list[SpanSample] = []
+    if "span_samples" in document:
+        parts = _span_samples(_table(document, "span_samples"), len(spans), len(samples))
+    return Tables(info, frames, nodes, groups, threads, samples, spans, parts)
 
 
 def _info(table: dict[str, Any]) -> ProfileInfo:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(ProfileInfo):
+        if field.name == "profile_id" and field.name not in table:
+            continue
         value: Any = table.get(field.name)
         if field.name == "pids":
             good = isinstance(value, list) and all(type(pid) is int for pid in value)
@@ -261,6 +298,27 @@ def _samples(
         _ints(table, "cpu_ns"),
     )
     return [Sample(*row) for row in _rows("samples", *columns)]
+
+
+def _spans(table: dict[str, Any], strings: list[str]) -> list[SpanRef]:
+    columns = []
+    for key, pattern in _ID_PATTERNS.items():
+        ids = _texts(table, key, strings)
+        if not all(map(pattern.fullmatch, ids)):
+            raise _BadDataError(f"spans.{key}")
+        columns.append(ids)
+    return [SpanRef(*row) for row in _rows("spans", *columns)]
+
+
+def _span_samples(table: dict[str, Any], spans: int, samples: int) -> list[SpanSample]:
+    columns = (
+        _ints(table, "span", high=spans - 1),
+        _ints(table, "sample", high=samples - 1),
+        _ints(table, "count"),
+        _ints(table, "wall_ns"),
+        _ints(table, "cpu_ns"),
+    )
+    return [SpanSample(*row) for row in _rows("span_samples", *columns)]
 
 
 def _table(document: dict[str, Any], key: str) -> dict[str, Any]:

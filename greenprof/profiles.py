@@ -10,12 +10,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from greenprof.errors import OptionError, ProfileFileError
-from greenprof.model import Frame, FrameKind, FrameOrigin, ProfileInfo, Sample, State, TaskGroup
+from greenprof.model import (
+    Frame,
+    FrameKind,
+    FrameOrigin,
+    ProfileInfo,
+    Sample,
+    SpanRef,
+    SpanSample,
+    State,
+    TaskGroup,
+    info_since,
+    merged_info,
+)
 from greenprof.output import write_output
 from greenprof.printable import printable
 from greenprof.profile_file import MAGIC, MAX_INFLATED_BYTES, Tables, decode, encode
@@ -31,6 +42,8 @@ __all__ = [
     "ProfileBuilder",
     "ProfileInfo",
     "Sample",
+    "SpanRef",
+    "SpanSample",
     "State",
     "TaskGroup",
 ]
@@ -43,6 +56,10 @@ OVERFLOW_NAME: Final = "[over the stack cap]"
 _OVERFLOW_FRAME = Frame(OVERFLOW_NAME, "", origin=FrameOrigin.LIBRARY)
 _STATE_ORDER = {state: index for index, state in enumerate(State)}
 
+_Key = tuple[int, int, int, State]
+"""Group, thread, stack and state of a sample."""
+_Counted = TypeVar("_Counted", Sample, SpanSample)
+
 
 @dataclass(slots=True)
 class Profile:
@@ -50,6 +67,7 @@ class Profile:
 
     `nodes` is a prefix tree of stacks: (parent node, frame); a parent stands before its children,
     -1 is the root. There is at most one sample for a (group, thread, stack, state).
+    `span_samples` say which part of a sample belongs to which of the `spans`.
     """
 
     info: ProfileInfo = field(default_factory=ProfileInfo)
@@ -58,6 +76,8 @@ class Profile:
     groups: list[TaskGroup] = field(default_factory=list)
     threads: list[str] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    spans: list[SpanRef] = field(default_factory=list)
+    span_samples: list[SpanSample] = field(default_factory=list)
 
     def stack(self, node: int) -> tuple[Frame, ...]:
         """Return the frames of a stack, root first; none for the node -1."""
@@ -105,7 +125,16 @@ class Profile:
     def to_bytes(self) -> bytes:
         """Return the contents of a `.gprof` file."""
         return encode(
-            Tables(self.info, self.frames, self.nodes, self.groups, self.threads, self.samples)
+            Tables(
+                self.info,
+                self.frames,
+                self.nodes,
+                self.groups,
+                self.threads,
+                self.samples,
+                self.spans,
+                self.span_samples,
+            )
         )
 
     @classmethod
@@ -128,9 +157,13 @@ class Profile:
         for profile in merged:
             for group in profile.groups:
                 builder.count_tasks(builder.group(group.name, group.kind), group.count)
-            for sample in _renumbered(profile, profile.samples, builder):
+            twins = list(_renumbered(profile, profile.samples, builder))
+            for sample in twins:
                 builder.add(*_fields(sample))
-        return builder.build(_merged_info([profile.info for profile in merged]))
+            for part in profile.span_samples:
+                span = builder.span(profile.spans[part.span])
+                builder.add_part(span, _key(twins[part.sample]), *_numbers(part))
+        return builder.build(merged_info([profile.info for profile in merged]))
 
     def subtract(self, earlier: Profile) -> Profile:
         """Return what came since an `earlier` snapshot of the same session.
@@ -145,24 +178,33 @@ class Profile:
                 "give two snapshots of one session"
             )
         common = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
-        before = {
-            _fields(sample)[:4]: sample for sample in _renumbered(earlier, earlier.samples, common)
+        old_keys = [_key(twin) for twin in _renumbered(earlier, earlier.samples, common)]
+        keys = [_key(twin) for twin in _renumbered(self, self.samples, common)]
+        before = dict(zip(old_keys, earlier.samples, strict=True))
+        rest = {
+            index: new
+            for index, sample in enumerate(self.samples)
+            if any(_numbers(new := _difference(sample, before.get(keys[index]))))
         }
-        rest = []
-        for sample, twin in zip(self.samples, _renumbered(self, self.samples, common), strict=True):
-            old = before.get(_fields(twin)[:4])
-            new = sample if old is None else _difference(sample, old)
-            if new.count or new.wall_ns or new.cpu_ns:
-                rest.append(new)
         builder = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
         counts = {(group.name, group.kind): group.count for group in earlier.groups}
         for group in self.groups:
             new_tasks = group.count - counts.get((group.name, group.kind), 0)
             if new_tasks > 0:
                 builder.count_tasks(builder.group(group.name, group.kind), new_tasks)
-        for sample in _renumbered(self, rest, builder):
-            builder.add(*_fields(sample))
-        return builder.build(_info_since(self.info, earlier.info))
+        twins = dict(zip(rest, _renumbered(self, rest.values(), builder), strict=True))
+        for twin in twins.values():
+            builder.add(*_fields(twin))
+        parts_before = {
+            (earlier.spans[part.span], old_keys[part.sample]): part for part in earlier.span_samples
+        }
+        for part in self.span_samples:
+            if part.sample in twins:
+                ref = self.spans[part.span]
+                new_part = _difference(part, parts_before.get((ref, keys[part.sample])))
+                twin = twins[part.sample]
+                builder.add_part(builder.span(ref), _key(twin), *_numbers(new_part))
+        return builder.build(info_since(self.info, earlier.info))
 
 
 class ProfileBuilder:
@@ -186,7 +228,10 @@ class ProfileBuilder:
         self._task_counts: list[int] = []
         self._threads: dict[str, int] = {}
         # (group, thread, stack, state) -> [count, wall_ns, cpu_ns]
-        self._samples: dict[tuple[int, int, int, State], list[int]] = {}
+        self._samples: dict[_Key, list[int]] = {}
+        self._spans: dict[SpanRef, int] = {}
+        # (span, sample) -> [count, wall_ns, cpu_ns]
+        self._parts: dict[tuple[int, _Key], list[int]] = {}
         self._overflow_frame = -1
         self._overflow_nodes: set[int] = set()
         self._overflow_samples = 0
@@ -260,16 +305,27 @@ class ProfileBuilder:
         cpu_ns: int = 0,
     ) -> None:
         """Add observations of a stack, by the ids that the other methods return."""
-        key = (group, thread, stack, state)
-        sample = self._samples.get(key)
-        if sample is None:
-            self._samples[key] = [count, wall_ns, cpu_ns]
-        else:
-            sample[0] += count
-            sample[1] += wall_ns
-            sample[2] += cpu_ns
+        _add(self._samples, (group, thread, stack, state), (count, wall_ns, cpu_ns))
         if stack in self._overflow_nodes:
             self._overflow_samples += count
+
+    def span(self, ref: SpanRef) -> int:
+        """Return the id of a span."""
+        return self._spans.setdefault(ref, len(self._spans))
+
+    def add_part(
+        self,
+        span: int,
+        sample: tuple[int, int, int, State],
+        count: int = 1,
+        wall_ns: int = 0,
+        cpu_ns: int = 0,
+    ) -> None:
+        """Say that so much of the sample (group, thread, stack, state) belongs to a span.
+
+        The sample itself is added by `add`; what its parts have more than it has is left out.
+        """
+        _add(self._parts, (span, sample), (count, wall_ns, cpu_ns))
 
     def build(self, info: ProfileInfo) -> Profile:
         """Return what was collected so far, as a profile that later additions do not change.
@@ -277,6 +333,9 @@ class ProfileBuilder:
         Observations of stacks over the cap are added to the `overflow_samples` of (a copy of) `info`.
         """
         keys = sorted(self._samples, key=lambda key: (*key[:3], _STATE_ORDER[key[3]]))
+        # A clock that was read twice out of order must not make a file that does not load.
+        samples = [Sample(*key, *(max(number, 0) for number in self._samples[key])) for key in keys]
+        spans, span_samples = self._linked(samples)
         return Profile(
             info=dataclasses.replace(
                 info,
@@ -291,11 +350,27 @@ class ProfileBuilder:
                 for (name, kind), count in zip(self._groups, self._task_counts, strict=True)
             ],
             threads=list(self._threads),
-            # A clock that was read twice out of order must not make a file that does not load.
-            samples=[
-                Sample(*key, *(max(number, 0) for number in self._samples[key])) for key in keys
-            ],
+            samples=samples,
+            spans=spans,
+            span_samples=span_samples,
         )
+
+    def _linked(self, samples: list[Sample]) -> tuple[list[SpanRef], list[SpanSample]]:
+        """The spans that have a part of a sample, and their parts."""
+        left = {
+            _key(sample): (index, list(_numbers(sample))) for index, sample in enumerate(samples)
+        }
+        refs = list(self._spans)
+        used: dict[SpanRef, int] = {}
+        parts = []
+        for (span, key), numbers in self._parts.items():
+            index, rest = left[key]
+            taken = [min(max(number, 0), most) for number, most in zip(numbers, rest, strict=True)]
+            if any(taken):
+                rest[:] = [most - number for most, number in zip(rest, taken, strict=True)]
+                parts.append(SpanSample(used.setdefault(refs[span], len(used)), index, *taken))
+        parts.sort(key=lambda part: (part.span, part.sample))
+        return list(used), parts
 
     def _overflow_frame_id(self) -> int:
         if self._overflow_frame < 0:
@@ -308,16 +383,24 @@ class ProfileBuilder:
         return node
 
 
+def _add(table: dict[Any, list[int]], key: Any, numbers: tuple[int, int, int]) -> None:
+    found = table.get(key)
+    if found is None:
+        table[key] = list(numbers)
+    else:
+        found[:] = [one + other for one, other in zip(found, numbers, strict=True)]
+
+
+def _key(sample: Sample) -> _Key:
+    return sample.group, sample.thread, sample.stack, sample.state
+
+
+def _numbers(one: Sample | SpanSample) -> tuple[int, int, int]:
+    return one.count, one.wall_ns, one.cpu_ns
+
+
 def _fields(sample: Sample) -> tuple[int, int, int, State, int, int, int]:
-    return (
-        sample.group,
-        sample.thread,
-        sample.stack,
-        sample.state,
-        sample.count,
-        sample.wall_ns,
-        sample.cpu_ns,
-    )
+    return *_key(sample), *_numbers(sample)
 
 
 def _renumbered(
@@ -345,55 +428,12 @@ def _renumbered(
         )
 
 
-def _difference(sample: Sample, earlier: Sample) -> Sample:
+def _difference(one: _Counted, earlier: _Counted | None) -> _Counted:
+    if earlier is None:
+        return one
     return dataclasses.replace(
-        sample,
-        count=max(sample.count - earlier.count, 0),
-        wall_ns=max(sample.wall_ns - earlier.wall_ns, 0),
-        cpu_ns=max(sample.cpu_ns - earlier.cpu_ns, 0),
-    )
-
-
-_SUMMED: Final = (
-    "process_cpu_ns",
-    "ticks",
-    "missed_ticks",
-    "sampler_cpu_ns",
-    "overflow_samples",
-    "greenlet_switches",
-)
-
-
-def _merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
-    def distinct(texts: Iterable[str]) -> list[str]:
-        return [text for text in dict.fromkeys(texts) if text]
-
-    return ProfileInfo(
-        command=" + ".join(distinct(info.command for info in infos)),
-        python=", ".join(distinct(info.python for info in infos)),
-        greenprof=", ".join(distinct(info.greenprof for info in infos)),
-        started_at=min(distinct(info.started_at for info in infos), default=""),
-        duration_ns=max(info.duration_ns for info in infos),
-        rate_hz=max(info.rate_hz for info in infos),
-        pids=list(dict.fromkeys(pid for info in infos for pid in info.pids)),
-        warnings=distinct(text for info in infos for text in info.warnings),
-        **{name: sum(getattr(info, name) for info in infos) for name in _SUMMED},
-    )
-
-
-def _info_since(info: ProfileInfo, earlier: ProfileInfo) -> ProfileInfo:
-    try:
-        since = datetime.fromisoformat(info.started_at) + timedelta(
-            microseconds=earlier.duration_ns // 1000
-        )
-        started_at = since.isoformat()
-    except (ValueError, OverflowError):
-        started_at = info.started_at
-    return dataclasses.replace(
-        info,
-        started_at=started_at,
-        duration_ns=max(info.duration_ns - earlier.duration_ns, 0),
-        pids=list(info.pids),
-        warnings=[text for text in info.warnings if text not in earlier.warnings],
-        **{name: max(getattr(info, name) - getattr(earlier, name), 0) for name in _SUMMED},
+        one,
+        count=max(one.count - earlier.count, 0),
+        wall_ns=max(one.wall_ns - earlier.wall_ns, 0),
+        cpu_ns=max(one.cpu_ns - earlier.cpu_ns, 0),
     )

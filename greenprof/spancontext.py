@@ -15,6 +15,7 @@ __all__ = [
     "context_of_greenlet",
     "context_of_task",
     "current_span",
+    "exported_context",
     "ids_of",
     "is_loaded",
     "profile_id",
@@ -59,8 +60,8 @@ def current_span(context: Context | None = None) -> Any:
     return None
 
 
-def ids_of(span: Any) -> tuple[str, str] | None:
-    """The trace id and the span id, in hex, under which a span is exported; None if it is not.
+def exported_context(span: Any) -> Any:
+    """The `SpanContext` under which a span is exported; None if it is not.
 
     An await span (`recorded_context`) that is too short to be exported is stood for by one above
     it; which one that is, is final when it has ended.
@@ -68,6 +69,14 @@ def ids_of(span: Any) -> tuple[str, str] | None:
     ask = getattr(type(span), "recorded_context", None)
     context = span.get_span_context() if ask is None else ask(span)
     if context is None or not context.is_valid or not context.trace_flags.sampled:
+        return None
+    return context
+
+
+def ids_of(span: Any) -> tuple[str, str] | None:
+    """The trace id and the span id, in hex, of `exported_context`."""
+    context = exported_context(span)
+    if context is None:
         return None
     return format(context.trace_id, "032x"), format(context.span_id, "016x")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from greenprof.profiles import (
     Profile,
     ProfileBuilder,
     ProfileInfo,
+    SpanRef,
     State,
 )
 
@@ -99,6 +102,45 @@ def orders_profile() -> Profile:
     return builder.build(info)
 
 
+SLOW_TRACE, QUICK_TRACE, BUSY_TRACE = "5106" * 8, "9c1c" * 8, "b5b5" * 8
+SLOW_SPAN, SLOW_AWAIT = SpanRef(SLOW_TRACE, "51" * 8), SpanRef(SLOW_TRACE, "a0" * 8)
+QUICK_SPAN, BUSY_SPAN = SpanRef(QUICK_TRACE, "9c" * 8), SpanRef(BUSY_TRACE, "b5" * 8)
+
+
+def traced_profile() -> Profile:
+    """The orders service with three of its requests traced.
+
+    One that waited long for two queries, one that waited a little, one that computed.
+    """
+    profile = orders_profile()
+    builder = ProfileBuilder()
+    for group in profile.groups:
+        builder.count_tasks(builder.group(group.name, group.kind), group.count)
+    for name in profile.threads:
+        builder.thread(name)
+    keys = {}
+    for sample in profile.samples:
+        stack = builder.stack(profile.stack(sample.stack))
+        key = sample.group, sample.thread, stack, sample.state
+        builder.add(*key, sample.count, sample.wall_ns, sample.cpu_ns)
+        leaf = profile.stack(sample.stack)[-1].name if sample.stack >= 0 else ""
+        keys[leaf, sample.state, builder.stack(profile.stack(sample.stack)[:-1])] = key
+    awaited = [key for (_, state, _), key in keys.items() if state is State.AWAITING]
+    query, lazy, _ = sorted(awaited, key=lambda key: key[2])
+    [busy] = [key for (leaf, _, _), key in keys.items() if leaf == "total"]
+    [computed] = [
+        key
+        for (leaf, state, _), key in keys.items()
+        if leaf == FETCH.name and state is State.ON_CPU
+    ]
+    builder.add_part(builder.span(SLOW_AWAIT), query, 60, 600 * MS)
+    builder.add_part(builder.span(SLOW_SPAN), computed, 2, 30 * MS, 25 * MS)
+    builder.add_part(builder.span(SLOW_SPAN), lazy, 20, 200 * MS)
+    builder.add_part(builder.span(QUICK_SPAN), query, 3, 30 * MS)
+    builder.add_part(builder.span(BUSY_SPAN), busy, 40, 450 * MS, 400 * MS)
+    return builder.build(dataclasses.replace(profile.info, profile_id="f" * 32))
+
+
 # Names as hostile as a file can hold: controls, brackets of markup, lone surrogates.
 names = st.one_of(
     st.sampled_from(
@@ -134,6 +176,10 @@ _infos = st.builds(
     greenlet_switches=_counters,
     pids=st.lists(st.integers(1, 2**22), max_size=3),
     warnings=st.lists(names, max_size=6),
+    profile_id=names,
+)
+_spans = st.sampled_from(
+    [SpanRef(trace * 32, span * 16) for trace, span in ("11", "12", "21", "a9", "ff")]
 )
 
 
@@ -147,13 +193,11 @@ def profiles(draw: st.DrawFn) -> Profile:
         kind = draw(st.sampled_from(["asyncio", "greenlet", "thread"]))
         group = builder.group(draw(names), kind)
         builder.count_tasks(group, draw(st.integers(0, 3)))
-        builder.add(
-            group,
-            builder.thread(draw(names)),
-            builder.stack(draw(stacks)),
-            draw(st.sampled_from(State)),
-            draw(_counters),
-            draw(_counters),
-            draw(_counters),
-        )
+        thread, stack = builder.thread(draw(names)), builder.stack(draw(stacks))
+        key = group, thread, stack, draw(st.sampled_from(State))
+        numbers = [draw(_counters) for _ in range(3)]
+        builder.add(*key, *numbers)
+        for span in draw(st.lists(_spans, max_size=3)):
+            part = [draw(st.integers(0, number // 3)) for number in numbers]
+            builder.add_part(builder.span(span), key, *part)
     return builder.build(draw(_infos))

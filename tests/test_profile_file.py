@@ -19,11 +19,19 @@ from greenprof.errors import OutputError, ProfileFileError
 from greenprof.exporters import exporters
 from greenprof.profile_file import MAGIC, MAJOR, MINOR
 from greenprof.profiles import FrameKind, FrameOrigin, Profile
-from tests.profiles import orders_profile, profiles
+from tests.profiles import SLOW_SPAN, orders_profile, profiles, traced_profile
 
+OLDER = Path(__file__).parent / "data" / "format-1.0.gprof"
 HEADER = len(MAGIC) + 4
-VALID = orders_profile().to_bytes()
-DOCUMENT: dict[str, Any] = json.loads(zlib.decompress(VALID[HEADER:]))
+VALID = traced_profile().to_bytes()
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(zlib.decompress(data[HEADER:]))
+    return found
+
+
+DOCUMENT = unpacked(VALID)
 
 
 def packed(document: object, *, major: int = MAJOR, minor: int = MINOR) -> bytes:
@@ -65,7 +73,8 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
 
 def test_a_newer_minor_version_loads() -> None:
     document = copy.deepcopy(DOCUMENT)
-    document["spans"] = [{"of": "the future"}]
+    document["events"] = [{"of": "the future"}]
+    document["spans"]["name"] = "anything"
     document["info"]["hostname"] = "tomorrow"
     document["frames"]["column"] = [1] * len(document["frames"]["name"])
     document["samples"]["memory"] = "anything"
@@ -73,14 +82,39 @@ def test_a_newer_minor_version_loads() -> None:
     document["frames"]["kind"][0] = len(document["strings"]) - 2
     document["frames"]["origin"][0] = len(document["strings"]) - 1
     profile = Profile.from_bytes(packed(document, minor=MINOR + 7))
-    expected = orders_profile()
+    expected = traced_profile()
     assert profile.samples == expected.samples
+    assert profile.span_samples == expected.span_samples
     assert profile.info == expected.info
     assert profile.frames[1:] == expected.frames[1:]
     assert profile.frames[0].name == expected.frames[0].name
     # What this version does not know is taken for the least particular.
     assert profile.frames[0].kind is FrameKind.PYTHON
     assert profile.frames[0].origin is FrameOrigin.LIBRARY
+
+
+def test_a_file_of_format_1_0_loads() -> None:
+    profile = Profile.load(OLDER)
+    assert profile == orders_profile()
+    assert (profile.spans, profile.span_samples, profile.info.profile_id) == ([], [], "")
+
+
+def test_a_reader_of_format_1_0_finds_all_that_it_reads() -> None:
+    document, older = unpacked(orders_profile().to_bytes()), unpacked(OLDER.read_bytes())
+    for added in (document, document, document["info"]):
+        older_part = older["info"] if added is document["info"] else older
+        for key in added.keys() - older_part.keys():
+            del added[key]
+    assert document == older
+
+
+def test_spans_are_stored_with_their_parts_of_the_samples(tmp_path: Path) -> None:
+    profile = traced_profile()
+    profile.save(tmp_path / "run.gprof")
+    loaded = Profile.load(tmp_path / "run.gprof")
+    assert loaded == profile
+    assert SLOW_SPAN in loaded.spans
+    assert loaded.info.profile_id == "f" * 32
 
 
 def test_a_newer_major_version_is_told_apart_from_damage() -> None:
@@ -176,6 +210,20 @@ def changed(*path: str | int, to: object) -> dict[str, Any]:
         (changed("samples", "stack", 0, to=10_000), "stack"),
         (changed("samples", "group", 0, to=99), "group"),
         (changed("samples", "wall_ns", 0, to=2**63), "wall_ns"),
+        (changed("info", "profile_id", to=None), "info.profile_id"),
+        (changed("spans", to=[]), "spans"),
+        (changed("spans", to={}), "trace_id"),
+        (changed("spans", "trace_id", 0, to=10_000), "trace_id"),
+        (changed("spans", "trace_id", 0, to=0), "spans.trace_id"),
+        (changed("spans", "span_id", 0, to=0), "spans.span_id"),
+        (changed("spans", "span_id", to=[]), "spans: columns of different lengths"),
+        (changed("span_samples", to=None), "span_samples"),
+        (changed("span_samples", "span", 0, to=4), "span"),
+        (changed("span_samples", "sample", 0, to=8), "sample"),
+        (changed("span_samples", "sample", 0, to=-1), "sample"),
+        (changed("span_samples", "count", 0, to=-1), "count"),
+        (changed("span_samples", "cpu_ns", 0, to=2**63), "cpu_ns"),
+        (changed("span_samples", "wall_ns", to=[]), "span_samples: columns of different lengths"),
     ],
 )
 def test_damage_inside_is_found_and_named(document: object, place: str) -> None:
@@ -193,7 +241,7 @@ def test_a_flipped_byte_does_not_go_unnoticed(position: int, flip: int) -> None:
     except ProfileFileError:
         return
     # Some bits of a zlib header (the level) mean nothing to a reader.
-    assert profile == orders_profile()
+    assert profile == traced_profile()
 
 
 _values = st.recursive(

@@ -16,10 +16,11 @@ from greenprof.profiles import (
     Profile,
     ProfileBuilder,
     ProfileInfo,
+    SpanRef,
     State,
     TaskGroup,
 )
-from tests.profiles import MS, SECOND, app, orders_profile, profiles
+from tests.profiles import MS, SECOND, app, orders_profile, profiles, traced_profile
 
 
 def contents(profile: Profile) -> Counter[tuple[object, ...]]:
@@ -36,7 +37,23 @@ def contents(profile: Profile) -> Counter[tuple[object, ...]]:
         found[*key, "count"] += sample.count
         found[*key, "wall"] += sample.wall_ns
         found[*key, "cpu"] += sample.cpu_ns
+    for part in profile.span_samples:
+        sample, ref = profile.samples[part.sample], profile.spans[part.span]
+        group = profile.groups[sample.group]
+        at = (ref, group.name, group.kind, profile.threads[sample.thread])
+        part_key = (*at, profile.stack(sample.stack), sample.state)
+        found[*part_key, "count"] += part.count
+        found[*part_key, "wall"] += part.wall_ns
+        found[*part_key, "cpu"] += part.cpu_ns
     return +found
+
+
+def too_large_parts(profile: Profile) -> list[int]:
+    """The samples whose parts sum up to more than they are."""
+    sums: dict[int, list[int]] = {}
+    for part in profile.span_samples:
+        sums.setdefault(part.sample, []).append(part.wall_ns)
+    return [at for at, parts in sums.items() if sum(parts) > profile.samples[at].wall_ns]
 
 
 def test_equal_stacks_and_samples_are_stored_once() -> None:
@@ -118,6 +135,36 @@ def test_a_clock_read_out_of_order_does_not_make_a_file_that_does_not_load() -> 
     assert Profile.from_bytes(profile.to_bytes()) == profile
 
 
+def test_parts_of_samples_never_sum_up_to_more_than_the_sample() -> None:
+    builder = ProfileBuilder()
+    key = builder.group("g", "thread"), builder.thread("t"), -1, State.ON_CPU
+    first, second, third = (builder.span(SpanRef("a" * 32, str(n) * 16)) for n in range(3))
+    builder.add(*key, 3, 30, 3)
+    builder.add(*key, 1, -10, 0)  # a clock that was read out of order
+    builder.add_part(first, key, 2, 15, 0)
+    builder.add_part(second, key, 3, 15, -2)
+    builder.add_part(third, key, 0, 7, 0)
+    profile = builder.build(ProfileInfo())
+    assert [(p.span, p.sample, p.count, p.wall_ns, p.cpu_ns) for p in profile.span_samples] == [
+        (0, 0, 2, 15, 0),
+        (1, 0, 2, 5, 0),
+    ]
+    # One that has no part any more is not stored.
+    assert [ref.span_id[0] for ref in profile.spans] == ["0", "1"]
+    assert Profile.from_bytes(profile.to_bytes()) == profile
+
+
+def test_spans_of_several_processes_stay_apart_and_one_that_both_saw_is_one() -> None:
+    one, other = traced_profile(), traced_profile()
+    other.spans = [*other.spans[:-1], SpanRef("c" * 32, "d" * 16)]
+    other.info = dataclasses.replace(other.info, profile_id="e" * 32)
+    merged = Profile.merge([one, other])
+    assert set(merged.spans) == {*one.spans, *other.spans}
+    assert not too_large_parts(merged)
+    assert merged.info.profile_id == f"{'f' * 32}, {'e' * 32}"
+    assert Profile.merge([one, one]).info.profile_id == "f" * 32
+
+
 @given(profiles(), profiles())
 def test_merging_adds_up(one: Profile, other: Profile) -> None:
     merged = Profile.merge([one, other])
@@ -175,6 +222,7 @@ def test_what_came_since_a_snapshot(data: st.DataObject) -> None:
     later = Profile.merge([earlier, since])
     difference = later.subtract(earlier)
     assert contents(difference) == contents(since)
+    assert not too_large_parts(difference)
     assert all(sample.count or sample.wall_ns or sample.cpu_ns for sample in difference.samples)
     known = {(group.name, group.kind): group.count for group in difference.groups}
     assert +Counter(known) == +Counter({(g.name, g.kind): g.count for g in since.groups})
@@ -193,9 +241,11 @@ def test_subtracting_says_when_and_what_is_new() -> None:
 
 
 def test_subtracting_an_equal_snapshot_leaves_nothing() -> None:
-    profile = orders_profile()
+    profile = traced_profile()
     nothing = profile.subtract(profile)
     assert (nothing.samples, nothing.groups, nothing.nodes) == ([], [], [])
+    assert (nothing.spans, nothing.span_samples) == ([], [])
+    assert nothing.info.profile_id == profile.info.profile_id
 
 
 def test_subtracting_a_later_snapshot_does_not_go_below_zero() -> None:
