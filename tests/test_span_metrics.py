@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import faulthandler
 import gc
 import logging
 import os
@@ -521,14 +522,20 @@ def test_an_await_that_ends_within_a_measurement_is_measured_after_it() -> None:
     assert provider.histogram.amounts == [1.0, 2.0, 3.0]
 
 
-def test_what_a_finalizer_measures_is_recorded_by_the_next_or_at_the_stop() -> None:
+def test_what_a_finalizer_measures_is_in_time_for_the_next_collection(measured: Measured) -> None:
+    measured.begin().await_ended(1.0, SITE, at_once=False)
+    [point] = measured.points("greenprof.await.duration")
+    assert point.count == 1
+
+
+def test_what_a_finalizer_measures_is_recorded_with_the_next_or_at_the_stop() -> None:
     provider = OwnProvider()
     ours = AwaitMetrics(provider)
     ours.start()
     with provider.histogram.lock:
         ours.await_ended(1.0, SITE, at_once=False)
     ours.await_ended(2.0, SITE)
-    assert sorted(provider.histogram.amounts) == [1.0, 2.0]
+    assert provider.histogram.amounts == [1.0, 2.0]
     ours.await_ended(3.0, SITE, at_once=False)
     ours.stop()
     assert provider.histogram.amounts[2:] == [3.0]
@@ -654,19 +661,75 @@ def test_the_hub_of_gevent_is_watched_and_ends_with_its_program() -> None:
     assert done.stderr == ""
 
 
+GEVENT_MANY = """
+from gevent import monkey; monkey.patch_all()
+import logging, sys
+import gevent
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from greenprof.spans.metrics import AwaitMetrics
+
+logging.basicConfig()
+reader = InMemoryMetricReader()
+ours = AwaitMetrics(MeterProvider(metric_readers=[reader]))
+ours.start()
+for number in range(int(sys.argv[1])):
+    ours.await_ended(0.001, {})
+    if number % 100 == 99:
+        gevent.sleep(0)
+[scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+[point] = [each for each in scope.metrics if each.name == "greenprof.await.duration"][0].data.data_points
+print(point.count)
+"""
+
+
+def test_under_gevent_none_of_many_measurements_is_lost() -> None:
+    done = run_python("-c", GEVENT_MANY, "30050")
+    assert done.stdout == "30050\n"
+    assert done.stderr == ""
+
+
+def test_what_too_many_finalizers_measure_is_dropped_with_a_word(
+    measured: Measured, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = measured.begin()
+    with caplog.at_level(logging.WARNING, "greenprof"):
+        for _ in range(span_metrics.MAX_WAITING + 5):
+            ours.await_ended(0.001, SITE, at_once=False)
+    [record] = caplog.records
+    assert "collect more often" in record.getMessage()
+    [point] = measured.points("greenprof.await.duration")
+    assert point.count == span_metrics.MAX_WAITING
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_measures_on(measured: Measured) -> None:
     ours = measured.begin()
-    with span_metrics._switch_count._lock:  # as if another thread collected at that moment
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                ours.await_ended(1.0, SITE)
-                span_metrics._switch_count.total()
-                ours.stop()
-                code = 0
-            finally:
-                os._exit(code)
+    ours.await_ended(1.0, SITE, at_once=False)
+    taken, released = threading.Event(), threading.Event()
+
+    def collect() -> None:
+        with span_metrics._switch_count._lock:
+            taken.set()
+            released.wait(LIMIT_S)
+
+    collecting = threading.Thread(target=collect)
+    collecting.start()
+    assert taken.wait(LIMIT_S)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+            ours.await_ended(2.0, SITE)
+            [point] = measured.points("greenprof.await.duration")
+            ours.stop()
+            code = 0 if point.sum == 2.0 else 2
+        finally:
+            os._exit(code)
+    released.set()
+    collecting.join()
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+    [point] = measured.points("greenprof.await.duration")
+    assert point.sum == 1.0

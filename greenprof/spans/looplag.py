@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from greenprof import loops
-from greenprof._native import RLock, time
+from greenprof._native import time
 from greenprof.interrupted import from_signal_handler
 
 __all__ = ["INTERVAL_S", "LoopLag", "kind_of"]
@@ -33,7 +33,7 @@ class LoopLag:
         self._interval_s = interval_s
         # Weakly: a timer holds its loop. Who keeps a watch is the timer that will call it.
         self._watches: WeakKeyDictionary[Any, ref[_Watch] | None] = WeakKeyDictionary()
-        self._lock = RLock()
+        self._stopped = False
 
     def watch(self, loop: Any) -> None:
         """Watch a loop from now on; once is enough, more do nothing. In the loop's own thread."""
@@ -43,9 +43,8 @@ class LoopLag:
             kind = kind_of(loop)
             make = {"": None, "gevent": _HubWatch}.get(kind, _LoopWatch)
             watch = None if make is None else make(self._report, kind, loop, self._interval_s)
-            with self._lock:
-                self._watches[loop] = None if watch is None else ref(watch)
-            if watch is not None:
+            self._watches[loop] = None if watch is None else ref(watch)
+            if watch is not None and not self._stopped:
                 watch.start()
         except Exception as error:  # a loop of somebody's own, or one that is closed
             if from_signal_handler(error):
@@ -53,10 +52,11 @@ class LoopLag:
 
     def stop(self) -> None:
         """Watch none of them any more. A loop of another thread keeps its timer for one last turn."""
-        with self._lock:
-            watches = list(self._watches.values())
-            self._watches.clear()
-        for found in watches:
+        self._stopped = True
+        # References are copied in C: other threads may add theirs, and find that it is too late.
+        for reference in self._watches.keyrefs():
+            loop = reference()
+            found = None if loop is None else self._watches.get(loop)
             if found is not None and (watch := found()) is not None:
                 watch.stop()
 

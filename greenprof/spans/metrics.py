@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import metrics
 from opentelemetry.context.context import Context
@@ -20,9 +21,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from opentelemetry.trace.span import INVALID_SPAN
 
 from greenprof import switches
-from greenprof._native import RLock, thread_local
+from greenprof._native import RLock, get_ident, thread_local
 from greenprof._version import __version__
 from greenprof.interrupted import from_signal_handler
+from greenprof.spans import delivery
 from greenprof.spans.looplag import INTERVAL_S, LoopLag
 
 __all__ = ["AwaitMetrics"]
@@ -45,14 +47,18 @@ KEPT = (
 # Seconds, from a look-up in a warm cache to a time-out. The SDK's own are meant for milliseconds.
 BOUNDARIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# More finalizers than this between two measurements: the oldest are not counted.
-MAX_LATER = 10_000
+# Measurements that wait for the next collection; of more, the oldest are not counted.
+MAX_WAITING = 10_000
+MANY_WAITING = 1_000
 
 # Says "no span": without it, the SDK asks the current span for its ids, to name one beside the
 # measurement, and a span whose ids were asked for counts as a parent and has to be exported.
 _NO_SPAN = set_span_in_context(INVALID_SPAN, Context())
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger("greenprof")
+
+#: A method of an instrument, and its arguments.
+_Measurement = tuple[Any, ...]
 
 
 class _Instruments(NamedTuple):
@@ -79,7 +85,7 @@ class AwaitMetrics:
         self._instruments: _Instruments | None = None
         self._loop_lag: LoopLag | None = None
         self._here = thread_local()
-        self._later: deque[tuple[Any, ...]] = deque(maxlen=MAX_LATER)
+        self._waiting: deque[_Measurement] = deque()
         self._failed = False
 
     def start(self) -> None:
@@ -91,9 +97,10 @@ class AwaitMetrics:
         except Exception as error:  # a provider of somebody's own
             if from_signal_handler(error):
                 raise
-            self._fail(error)
+            self._fail(f"the meter provider raised {error!r}")
             return
         self._loop_lag = LoopLag(self._loop_was_late, self._lag_interval_s)
+        _started.add(self)
         _switch_count.begin()
 
     def stop(self) -> None:
@@ -104,7 +111,8 @@ class AwaitMetrics:
         if self._instruments is None:
             return
         self._instruments = None
-        self._call_all(self._later)
+        _started.discard(self)
+        self.flush()
         if self._loop_lag is not None:
             self._loop_lag.stop()
             self._loop_lag = None
@@ -121,8 +129,10 @@ class AwaitMetrics:
         """Count one await that took so long; `attributes` may be its span's.
 
         With the context of the span that was exported for it, backends lead from the histogram to
-        that span (an exemplar). Takes locks of the SDK; finalizers, which may interrupt whoever
-        has them, say `at_once=False`: it is counted with the next one, or at the stop.
+        that span (an exemplar).
+
+        Takes locks of the SDK. Finalizers, which may interrupt whoever has them, say
+        `at_once=False`: it is counted a little later, in time for the next collection.
         """
         instruments = self._instruments
         if instruments is None:
@@ -133,21 +143,14 @@ class AwaitMetrics:
             else set_span_in_context(NonRecordingSpan(span_context), _NO_SPAN)
         )
         kept = {key: attributes[key] for key in KEPT if key in attributes}
-        if at_once:
-            self._measure(instruments.duration.record, seconds, kept, context)
-        else:
-            self._later.append((instruments.duration.record, seconds, kept, context))
+        self._measure((instruments.duration.record, seconds, kept, context), at_once=at_once)
 
     def span_dropped(self, reason: str, *, at_once: bool = True) -> None:
         """Count a span that is wanted but not handed over: "rate limit", "queue full", "error"."""
         instruments = self._instruments
-        if instruments is None:
-            return
-        attributes = {"greenprof.reason": reason}
-        if at_once:
-            self._measure(instruments.dropped.add, 1, attributes, _NO_SPAN)
-        else:
-            self._later.append((instruments.dropped.add, 1, attributes, _NO_SPAN))
+        if instruments is not None:
+            attributes = {"greenprof.reason": reason}
+            self._measure((instruments.dropped.add, 1, attributes, _NO_SPAN), at_once=at_once)
 
     def watch_loop(self, loop: Any) -> None:
         """Measure how late a loop is, until `stop`: an asyncio or uvloop loop, or a gevent hub.
@@ -161,45 +164,61 @@ class AwaitMetrics:
     def _loop_was_late(self, seconds: float, kind: str) -> None:
         instruments = self._instruments
         if instruments is not None:
-            self._measure(instruments.lag.record, seconds, {"greenprof.loop": kind}, _NO_SPAN)
+            attributes = {"greenprof.loop": kind}
+            self._measure((instruments.lag.record, seconds, attributes, _NO_SPAN), at_once=True)
 
-    def _measure(self, measure: Callable[..., None], *arguments: Any) -> None:
-        here = self._here
-        waiting: deque[tuple[Any, ...]] | None = getattr(here, "waiting", None)
-        if waiting is not None:
-            # This thread is inside of the SDK already, which may hold a lock that it would wait
-            # for once more: an await that ended in between waits its turn.
-            waiting.append((measure, *arguments))
-            return
-        here.waiting = waiting = deque([(measure, *arguments)])
-        try:
-            self._call_all(waiting)
-            if self._later:
-                self._call_all(self._later)
-        finally:
-            here.waiting = None
-
-    def _call_all(self, waiting: deque[tuple[Any, ...]]) -> None:
-        while True:
+    def _measure(self, measurement: _Measurement, *, at_once: bool) -> None:
+        # A thread that is inside of the SDK already may hold a lock that it would wait for once
+        # more; and where gevent or eventlet has patched threads, waiting for a lock switches
+        # greenlets, which neither a tracer nor a hub may do.
+        patched = threading.get_ident() != get_ident()
+        self._waiting.append(measurement)
+        waiting = len(self._waiting)
+        if at_once and not patched and not self._is_measuring():
+            self.flush()
+        elif patched and waiting % MANY_WAITING == 0:
+            delivery._soon(self.flush)
+        elif waiting > MAX_WAITING:
             try:
-                call, *arguments = waiting.popleft()
-            except IndexError:  # another thread may have had the last one
+                self._waiting.popleft()
+            except IndexError:  # somebody flushed
+                return
+            self._fail("more than it can keep between two collections: collect more often")
+
+    def _is_measuring(self) -> bool:
+        return getattr(self._here, "measuring", False)
+
+    def flush(self) -> None:
+        """Record what waits. Every collection calls it; not where greenlets must not switch."""
+        if self._is_measuring():
+            return  # the call further up goes on with it
+        self._here.measuring = True
+        try:
+            self._record_waiting()
+        finally:
+            self._here.measuring = False
+
+    def forget(self) -> None:
+        """Drop what waits: it is another process's."""
+        self._waiting.clear()
+
+    def _record_waiting(self) -> None:
+        while self._waiting:
+            try:
+                call, *arguments = self._waiting.popleft()
+            except IndexError:  # another thread had the last one
                 return
             try:
                 call(*arguments)
             except Exception as error:  # a view, a reader or an SDK of somebody's own
                 if from_signal_handler(error):
                     raise
-                self._fail(error)
+                self._fail(f"the meter provider raised {error!r}")
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
-            _logger.warning(
-                "greenprof's metrics lack something: the meter provider raised %r."
-                " Mend it, or trace without metrics; this is said once.",
-                error,
-            )
+            _log.warning("greenprof's metrics lack something, which is said once: %s", reason)
 
 
 _made: WeakKeyDictionary[Any, _Instruments] = WeakKeyDictionary()
@@ -286,9 +305,21 @@ class _SwitchCount:
 _switch_count = _SwitchCount()
 
 
+_started: WeakSet[AwaitMetrics] = WeakSet()
+
+
 def _observe_switches(_options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+    """Called at each collection, before the other instruments are read."""
+    for each in list(_started):
+        each.flush()
     return [metrics.Observation(_switch_count.total())]
 
 
+def _after_fork_in_child() -> None:
+    _switch_count.after_fork_in_child()
+    for each in list(_started):
+        each.forget()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_switch_count.after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
