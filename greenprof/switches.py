@@ -22,7 +22,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE
 from types import FrameType
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from greenlet import getcurrent, gettrace, greenlet, settrace
 from greenprof._native import allocate_lock, get_ident, thread_local
 
 Tracer = Callable[[str, Any], Any]
-Listener = Callable[[str, greenlet, greenlet, "FrameType | None"], None]
+Listener = Callable[[str, greenlet, greenlet, "FrameType | None", bool], None]
 
 CO_AWAITS = CO_COROUTINE | CO_ITERABLE_COROUTINE | CO_ASYNC_GENERATOR
 
@@ -174,27 +174,29 @@ class Switches:
             try:
                 origin, target = args
                 # In this order: whoever sees the new count sees the new greenlet.
-                current = ref(target)
+                current = ref(target) if _recorders else None
                 count += 1
-                frame: FrameType | None
+                frame: FrameType | None = None
+                handed = False
                 try:
                     frame = getframe(1)
                 except ValueError as error:
                     if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                         raise  # a signal handler of the program's raised it, not getframe
-                    born[id(target)] = current
+                    born[id(target)] = ref(target)
                     if len(born) > state._prune_at:
                         state.prune()
-                    frame = None
                 else:
                     if frame.f_code.co_flags & CO_AWAITS and not origin.dead:
-                        waiting[id(frame)] = ref(origin)
-                        awaited_in[id(origin)] = id(frame)
-                if _listener is not None:
+                        handed = True
+                        if _recorders:
+                            waiting[id(frame)] = ref(origin)
+                            awaited_in[id(origin)] = id(frame)
+                if _listener is not None and (handed or _open or frame is None):
                     try:
-                        _listener(event, origin, target, frame)
+                        _listener(event, origin, target, frame, handed)
                     except RecursionError:
-                        pass  # the stack left no room for it
+                        pass  # the stack leaves no room for it
             except BaseException:
                 state._interrupted = True
                 raise
@@ -262,26 +264,43 @@ _left_behind: dict[int, Switches] = {}
 _here = thread_local()
 _lock = allocate_lock()
 _followers = 0
+_recorders = 0
 _earlier_hook: Any = None
 _listener: Listener | None = None
+_open: Sized = ()
 
 
-def listen(listener: Listener | None) -> None:
-    """Have one function called at each switch of a followed thread; None ends it.
+def listen(listener: Listener | None, wants: Sized = ()) -> None:
+    """Have one function called at switches of followed threads; None ends it.
 
-    It gets the event ("switch" or "throw"), the greenlets that were switched from and to, and the
-    frame that goes on there, None at a greenlet's first switch. It runs inside the tracer: it must
-    be quick, must not switch, and raises nothing but what signal handlers raise in it.
+    It gets the event ("switch" or "throw"), the greenlets that were switched from and to, the
+    frame that goes on there (None at a greenlet's first switch), and whether that is a coroutine's
+    that is to await something for a live greenlet. It is called at those and at first switches,
+    and at all others as long as there is anything in `wants`.
+
+    It runs inside the tracer: it must be quick, must not switch, and raises nothing but what
+    signal handlers raise in it.
     """
-    global _listener
-    _listener = listener
+    global _listener, _open
+    _listener, _open = listener, wants if listener is not None else ()
 
 
-def follow() -> None:
-    """Follow switches in this thread and in those started from now on. Counted: see `unfollow`."""
-    global _followers, _earlier_hook
+def follow(*, record: bool = True) -> None:
+    """Follow switches in this thread and in those started from now on. Counted: see `unfollow`.
+
+    Without `record` nobody notes who runs and who waits for whom, which is half of what a switch
+    costs; a listener is told of switches all the same.
+    """
+    global _followers, _earlier_hook, _recorders
     with _lock:
         _followers += 1
+        if record:
+            if not _recorders:
+                # What was noted before the last one stopped may be wrong by now.
+                for state in list(_threads.values()):
+                    state.waiting.clear()
+                    state._awaited_in.clear()
+            _recorders += 1
         first = _followers == 1
         if first:
             _earlier_hook = threading.getprofile()
@@ -290,17 +309,19 @@ def follow() -> None:
         adopt_thread()
 
 
-def unfollow() -> None:
-    """Take one `follow` back; with the last one, give every slot back.
+def unfollow(*, record: bool = True) -> None:
+    """Take one `follow` of the same kind back; with the last one, give every slot back.
 
     Another thread's slot can only be given back from within: its callback stays there, passes
     calls on and does nothing else, until `release_thread` runs in that thread or it ends.
     """
-    global _followers, _earlier_hook
+    global _followers, _earlier_hook, _recorders
     with _lock:
         if _followers == 0:
             return
         _followers -= 1
+        if record and _recorders:
+            _recorders -= 1
         if _followers:
             return
         if threading.getprofile() is _first_event:
@@ -406,11 +427,11 @@ def _first_event(frame: FrameType, event: str, arg: Any) -> None:
 
 def _after_fork_in_child() -> None:
     """A forked child follows nobody: the parent's profiler did not come along."""
-    global _followers, _lock, _earlier_hook
+    global _followers, _lock, _earlier_hook, _recorders
     _lock = allocate_lock()
     if not _followers:
         return
-    _followers = 0
+    _followers = _recorders = 0
     if threading.getprofile() is _first_event:
         threading.setprofile(_earlier_hook)
     _earlier_hook = None

@@ -1,8 +1,8 @@
 """Sees each await begin and end, as greenlets switch.
 
-`switched` runs at every switch of a followed thread, in the greenlet that was switched to. A
-switch to a coroutine's frame is sync code that hands an awaitable over; a switch to a hub is a
-greenlet that waits. Either is over when the one that waits is switched to again.
+`Awaits.switched` runs inside the tracer, in the greenlet that was switched to. A switch to a
+coroutine's frame is sync code that hands an awaitable over; a switch to a hub is a greenlet that
+waits. Either is over when the one that waits is switched to again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from weakref import ref
 
 from greenlet import greenlet
+from opentelemetry.context.context import Context
 
 from greenprof import bridges
 from greenprof._native import time
@@ -31,146 +32,191 @@ from greenprof.spans.contexts import (
     with_span,
 )
 from greenprof.spans.span import AwaitSpan
-from greenprof.switches import CO_AWAITS
 
 __all__ = ["Awaits"]
+
+Finish = Callable[[AwaitSpan, str, greenlet, FrameType], None]
 
 #: Awaits that are open are pruned of those whose greenlet is gone when there are so many.
 PRUNE_AT = 4096
 # Greenlets and functions that were looked at; the tables start anew here.
 _CACHE_LIMIT = 20_000
+# Libraries whose greenlets wait in a hub.
+_WITH_HUBS = ("gevent", "eventlet", "playwright", "greenletio")
 
 
 class Awaits:
     """The awaits that are open, in all threads.
 
-    `tracing` says which `Tracing` is in effect where no block in the context says otherwise;
-    `finish` is called with a span that has ended, the event, the greenlet that was switched from
-    and the frame that goes on.
+    `tracing` is the `Tracing` in effect where no block in the context says otherwise. `finish` is
+    called with a span that has ended and may be recorded, the event, the greenlet that was switched from and the
+    frame that goes on; `failed` with an error of ours.
     """
 
-    def __init__(
-        self,
-        finish: Callable[[AwaitSpan, str, greenlet, FrameType], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, finish: Finish, failed: Callable[[Exception], None]) -> None:
         if VARIABLE is None:
             raise RuntimeError("the OpenTelemetry context is not made of context variables")
         self.tracing: Any = None
-        self._variable = VARIABLE
-        self._finish = finish
         self.failed = failed
-        self._open: dict[int, AwaitSpan] = {}
+        self._finish = finish
+        self._variable = VARIABLE
         self._prune_at = PRUNE_AT
+        #: id(greenlet that waits) -> its await. Anything in it means: tell of every switch, as
+        #: where there are hubs; 0 is nobody's identity.
+        self.open: dict[int, AwaitSpan | None] = {}
         # id(greenlet) -> (itself, weakly, the library whose hub it is or "")
         self._greenlets: dict[int, tuple[ref[greenlet], str]] = {}
-        # id(code) -> (itself, whether awaits begin before a switch to it, so that it says nothing)
-        self._codes: dict[int, tuple[CodeType, bool]] = {}
+        # id(code) -> itself, for those to which a switch says nothing: the await began before it.
+        self._silent: dict[int, CodeType] = {}
+        self._telling: dict[int, CodeType] = {}
+        self.switched = self._make_switched()
+        self._look_for_hubs()
 
-    def switched(
-        self, event: str, origin: greenlet, target: greenlet, frame: FrameType | None
-    ) -> None:
-        """Take note of a switch. `frame` is None at a greenlet's first."""
+    def _make_switched(
+        self,
+    ) -> Callable[[str, greenlet, greenlet, FrameType | None, bool], None]:
+        # Closure cells rather than attributes, and no calls: it runs at each await twice.
+        state = self
+        variable = self._variable
+        get, put = variable.get, variable.set
+        opened = self.open
+        telling = self._telling
+        empty = EMPTY
+        now = time.time_ns
+        place = dict.__setitem__  # an OpenTelemetry context's own refuses
+        finish = self._finish
+
+        def switched(
+            event: str,
+            origin: greenlet,
+            target: greenlet,
+            frame: FrameType | None,
+            handed: bool,
+        ) -> None:
+            """Take note of a switch; see `greenprof.switches.listen`."""
+            try:
+                if opened and (found := opened.pop(id(target), None)) is not None:
+                    end_ns = now()
+                    found.ended = True
+                    if found.waiter() is target and frame is not None:
+                        if get(empty) is found.inner:
+                            put(found.outer)
+                            found.inner = None
+                        else:
+                            state._tidy()
+                        tracing = found.tracing
+                        tracing.counts.saw()
+                        if end_ns - found.start_ns >= tracing.look_ns or found._context is not None:
+                            found.end_ns = end_ns
+                            finish(found, event, origin, frame)
+                    if not handed:
+                        return
+                if not handed or frame is None:
+                    state._other(origin, target, frame)
+                    return
+                own = origin.gr_context
+                shared = own is target.gr_context
+                outer = get(empty) if shared else of_greenlet(origin, variable)
+                tracing = state.tracing
+                parent: Any = outer.get(SPAN_KEY)
+                if len(outer) > (parent is not None):
+                    if SUPPRESS_KEY in outer:
+                        return
+                    tracing = _innermost(outer, tracing)
+                if tracing is None:
+                    return
+                sink = tracing.fixed_sink or tracing.sink()
+                if sink is None:
+                    return
+                if type(parent) is AwaitSpan and parent.ended:
+                    outer = restored(outer, AwaitSpan)
+                    parent = outer.get(SPAN_KEY)
+                if parent is not sink.refused_below:
+                    code = frame.f_code
+                    if id(code) not in telling and state._is_silent(code):
+                        return
+                    span = AwaitSpan(tracing, sink, outer, ref(origin), id(frame))
+                    if parent is sink.wanted_below or sink.wants(span, parent):
+                        if not shared:
+                            span.shared = False
+                            span.before = restored(get(empty), AwaitSpan)
+                        span.inner = inner = Context(outer)
+                        place(inner, SPAN_KEY, span)
+                        put(inner)
+                        if len(opened) >= state._prune_at:
+                            state._prune()
+                        opened[id(origin)] = span
+            except Exception as error:
+                if from_signal_handler(error):
+                    raise
+                state.failed(error)
+
+        return switched
+
+    def forget(self) -> None:
+        """Let all open awaits be: they are another process's, or nobody wants them any more."""
+        for span in list(self.open.values()):
+            if span is not None:
+                span.ended = True
+        self.open.clear()
+        self._greenlets.clear()
+        self._look_for_hubs()
+
+    # Beginnings.
+
+    def begin_at_entry(self) -> AwaitSpan | None:
+        """Begin an await of the running greenlet, which does not end with a switch."""
         try:
-            found = self._open.pop(id(target), None)
-            if found is not None:
-                self._end(found, event, origin, target, frame)
-            if frame is None:
-                self._begun(origin, target)
-            elif frame.f_code.co_flags & CO_AWAITS:
-                if origin.dead:
-                    self._tidy()
-                else:
-                    self._begin(origin, target, id(frame), frame.f_code)
-            elif not origin.dead:
-                self._begin_in_hub(origin, target, frame)
+            span = self._make(None, self._variable.get(EMPTY), "")
+            if span is not None:
+                span.inner = with_span(span.outer, span)
+                self._variable.set(span.inner)
         except Exception as error:
             if from_signal_handler(error):
                 raise
             self.failed(error)
-
-    def forget(self) -> None:
-        """Let all open awaits be: they are another process's, or nobody wants them any more."""
-        for span in list(self._open.values()):
-            span.ended = True
-        self._open.clear()
-        self._greenlets.clear()
-        self._codes.clear()
-
-    # Beginnings.
-
-    def _begin(self, origin: greenlet, target: greenlet, bridge_frame: int, code: CodeType) -> None:
-        known = self._codes.get(id(code))
-        if known is None:
-            known = self._look_at_code(code)
-        if known[1]:
-            return
-        variable = self._variable
-        own = origin.gr_context
-        shared = own is target.gr_context
-        if shared:
-            outer = variable.get(EMPTY)
-        else:
-            outer = EMPTY if own is None else own.get(variable, EMPTY)
-        span = self._make(origin, outer, bridge_frame, shared, "")
-        if span is None:
-            return
-        if shared:
-            span.inner = with_span(span.outer, span)
-        else:
-            # The other side's own context is put back when it runs on without an await of ours.
-            before = restored(variable.get(EMPTY), AwaitSpan)
-            span.inner = with_span(span.outer, span)
-            span.before = before
-        variable.set(span.inner)
-
-    def _make(
-        self, origin: greenlet | None, outer: Any, bridge_frame: int, shared: bool, hub: str
-    ) -> AwaitSpan | None:
-        tracing = self.tracing
-        scope: Any = outer.get(SCOPE_KEY)
-        while scope is not None:
-            if scope.tracing.running:
-                tracing = scope.tracing
-                break
-            scope = scope.above
-        if tracing is None:
             return None
-        sink = tracing.sink()
-        if sink is None:
-            return None
-        parent = outer.get(SPAN_KEY)
-        if type(parent) is AwaitSpan and parent.ended:
-            outer = restored(outer, AwaitSpan)
-            parent = outer.get(SPAN_KEY)
-        if SUPPRESS_KEY in outer:
-            return None
-        waiter = None if origin is None else ref(origin)
-        span = AwaitSpan(tracing, sink, outer, waiter, bridge_frame, shared=shared, hub=hub)
-        if not sink.wants(span, parent):
-            return None
-        if origin is None:
-            return span
-        if len(self._open) >= self._prune_at:
-            self._prune()
-        self._open[id(origin)] = span
         return span
 
-    def _begin_in_hub(self, origin: greenlet, target: greenlet, frame: FrameType) -> None:
-        known = self._greenlets.get(id(target))
-        if known is None or known[0]() is not target:
-            known = self._look_at_greenlet(target, frame)
-        hub = known[1]
-        if not hub or self._is_hub(origin):
-            return
-        self._make(origin, of_greenlet(origin, self._variable), 0, False, hub)
+    def _make(self, origin: greenlet | None, outer: Any, hub: str) -> AwaitSpan | None:
+        tracing = _innermost(outer, self.tracing)
+        sink = None if tracing is None else tracing.sink()
+        if sink is None or SUPPRESS_KEY in outer:
+            return None
+        outer = restored(outer, AwaitSpan)
+        span = AwaitSpan(tracing, sink, outer, _nobody if origin is None else ref(origin), 0)
+        span.hub = hub
+        return span if sink.wants(span, outer.get(SPAN_KEY)) else None
+
+    def _begin_in_hub(self, origin: greenlet, hub: str) -> None:
+        span = self._make(origin, of_greenlet(origin, self._variable), hub)
+        if span is not None:
+            span.shared = False
+            if len(self.open) >= self._prune_at:
+                self._prune()
+            self.open[id(origin)] = span
+
+    def _other(self, origin: greenlet, target: greenlet, frame: FrameType | None) -> None:
+        """Take note of a switch that hands nothing over."""
+        if frame is None:
+            self._begun(origin, target)
+        elif origin.dead:
+            self._tidy()
+        elif 0 in self.open:
+            known = self._greenlets.get(id(target))
+            if known is None or known[0]() is not target:
+                known = self._look_at_greenlet(target, frame)
+            if known[1] and not self._is_hub(origin):
+                self._begin_in_hub(origin, known[1])
 
     def _begun(self, origin: greenlet, target: greenlet) -> None:
         """A greenlet's first switch: the context of whoever started it goes on in it."""
+        if 0 not in self.open:
+            self._look_for_hubs()
         hub = _library_of_new_hub(target)
         if hub:
             self._greenlets[id(target)] = ref(target), hub
-            self._make(origin, of_greenlet(origin, self._variable), 0, False, hub)
+            self._begin_in_hub(origin, hub)
             return
         variable = self._variable
         if origin.dead or variable.get(EMPTY):
@@ -185,21 +231,6 @@ class Awaits:
         context = restored(of_greenlet(starter, variable), AwaitSpan)
         if context:
             variable.set(context)
-
-    def begin_at_entry(self) -> AwaitSpan | None:
-        """Begin an await of the running greenlet, which does not end with a switch."""
-        try:
-            outer = self._variable.get(EMPTY)
-            span = self._make(None, outer, 0, True, "")
-            if span is not None:
-                span.inner = with_span(span.outer, span)
-                self._variable.set(span.inner)
-        except Exception as error:
-            if from_signal_handler(error):
-                raise
-            self.failed(error)
-            return None
-        return span
 
     # Ends.
 
@@ -216,26 +247,9 @@ class Awaits:
     def _leave(self, span: AwaitSpan) -> None:
         if self._variable.get(EMPTY) is span.inner:
             self._variable.set(span.outer)
+            span.inner = None
         else:
             self._tidy()
-
-    def _end(
-        self,
-        span: AwaitSpan,
-        event: str,
-        origin: greenlet,
-        target: greenlet,
-        frame: FrameType | None,
-    ) -> None:
-        waiter = span.waiter
-        if frame is None or waiter is None or waiter() is not target:
-            span.ended = True
-            return  # of another greenlet that had the same identity
-        span.end_ns = time.time_ns()
-        span.ended = True
-        if span.shared:
-            self._leave(span)
-        self._finish(span, event, origin, frame)
 
     def _tidy(self) -> None:
         """Take await spans that have ended out of the running context."""
@@ -246,20 +260,30 @@ class Awaits:
             self._variable.set(restored(current, AwaitSpan) if before is None else before)
 
     def _prune(self) -> None:
-        for key, span in list(self._open.items()):
-            waiter = None if span.waiter is None else span.waiter()
+        for key, span in list(self.open.items()):
+            if span is None:
+                continue
+            waiter = span.waiter()
             if waiter is None or waiter.dead:
                 span.ended = True
-                self._open.pop(key, None)
-        self._prune_at = max(PRUNE_AT, 2 * len(self._open))
+                self.open.pop(key, None)
+        self._prune_at = max(PRUNE_AT, 2 * len(self.open))
 
     # What greenlets and functions are.
 
-    def _look_at_code(self, code: CodeType) -> tuple[CodeType, bool]:
-        if len(self._codes) >= _CACHE_LIMIT:
-            self._codes.clear()
-        found = self._codes[id(code)] = code, bridges.awaits_at_entry(code)
-        return found
+    def _look_for_hubs(self) -> None:
+        if any(name in sys.modules for name in _WITH_HUBS):
+            self.open[0] = None
+
+    def _is_silent(self, code: CodeType) -> bool:
+        if id(code) in self._silent:
+            return True
+        for known in (self._silent, self._telling):
+            if len(known) >= _CACHE_LIMIT:
+                known.clear()
+        silent = bridges.awaits_at_entry(code)
+        (self._silent if silent else self._telling)[id(code)] = code
+        return silent
 
     def _is_hub(self, one: greenlet) -> bool:
         known = self._greenlets.get(id(one))
@@ -276,6 +300,20 @@ class Awaits:
                 hub = bridges.bridge_of(root) or ""
         found = self._greenlets[id(one)] = ref(one), hub
         return found
+
+
+def _nobody() -> None:
+    """No greenlet: the await does not end with a switch."""
+
+
+def _innermost(context: Any, tracing: Any) -> Any:
+    """The tracing of the innermost block in a context that still runs, else `tracing`."""
+    scope: Any = context.get(SCOPE_KEY)
+    while scope is not None:
+        if scope.tracing.running:
+            return scope.tracing
+        scope = scope.above
+    return tracing
 
 
 def _library_of_new_hub(one: greenlet) -> str:

@@ -67,7 +67,10 @@ class Outbox:
                 finished = self._waiting.popleft()
             except IndexError:  # another thread took the last
                 return
-            self._deliver(finished)
+            if finished.span.sink.full():
+                finished.span.tracing.drop(QUEUE_FULL)
+            else:
+                self._deliver(finished)
 
     def forget(self) -> None:
         """Drop what waits: it is another process's."""
@@ -78,10 +81,6 @@ class Outbox:
         span = finished.span
         tracing: Any = span.tracing
         try:
-            if span.sink.full():
-                tracing.drop(QUEUE_FULL)
-                return
-            span.recorded = True
             span.sink.put(finished)
         except Exception as error:  # a span processor of somebody's own
             if from_signal_handler(error):

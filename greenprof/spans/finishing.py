@@ -61,9 +61,7 @@ class Ended:
 
 def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame: FrameType) -> None:
     """Record a span that was seen to end by a switch back to `frame`."""
-    tracing = span.tracing
-    tracing.counts.saw()
-    if not _is_wanted(tracing, span):
+    if not span.tracing.running and not span.used:
         return
     other: greenlet | None = origin
     at_once = True
@@ -80,7 +78,7 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
             outcome = outcomes.CANCELLED
         else:
             outcome, error = said_of(kind)
-    current = None if span.waiter is None else span.waiter()
+    current = span.waiter()
     task = "" if current is None else names.task_name(current)
     record(outbox, span, Ended(frame, other, outcome, error, task), at_once=at_once)
 
@@ -92,14 +90,6 @@ def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
     if outcomes.is_cancellation(kind):
         return outcomes.CANCELLED, None
     return outcomes.RAISED, outcomes.error_type(kind)
-
-
-def _is_wanted(tracing: Tracing, span: AwaitSpan) -> bool:
-    if span.used:
-        return True
-    if not tracing.running:
-        return False
-    return span.end_ns - span.start_ns >= tracing.min_ns or tracing.metrics is not None
 
 
 def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> None:
@@ -156,12 +146,10 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
 
 
 def _may_be_sent(tracing: Tracing, span: AwaitSpan) -> bool:
-    """Whether a span keeps within the limits; a used one is sent in any case, or others lose
-    their parent.
+    """Whether a span keeps within the limits. The rate's is not for one that is used, or others
+    would lose their parent.
     """
-    if span.used:
-        return True
-    if tracing.limit is not None and not tracing.limit.take():
+    if tracing.limit is not None and not span.used and not tracing.limit.take():
         tracing.drop(RATE_LIMIT)
         return False
     if span.sink.full():

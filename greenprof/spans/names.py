@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import CodeType, CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import greenlet
@@ -120,8 +119,15 @@ def _line_of(
     """The program's innermost line, what that calls, and the innermost frame outside the bridge."""
     called: FrameType | None = None
     outside: FrameType | None = None
-    for one in _callers(frame, other):
-        found = _function(one.f_code)
+    one: FrameType | None = frame
+    for _ in range(_SEARCH_DEPTH):
+        if one is None:
+            # A suspended greenlet's frames cost time for each: only if they are needed.
+            one, other = None if other is None else other.gr_frame, None
+            if one is None:
+                break
+        code = one.f_code
+        found = _functions.get(id(code)) or _function(code)
         if found.is_app:
             return one, called, outside
         if found.runs_tasks:
@@ -129,19 +135,8 @@ def _line_of(
         if found.part is None:
             outside = outside or one
         called = one
+        one = one.f_back
     return None, called, outside
-
-
-def _callers(frame: FrameType | None, other: greenlet | None) -> Iterator[FrameType]:
-    """The frames of the sync code, and of whoever started it, from the inside out."""
-    for _ in range(_SEARCH_DEPTH):
-        if frame is None:
-            # A suspended greenlet's frames cost time for each: only if they are needed.
-            frame, other = None if other is None else other.gr_frame, None
-            if frame is None:
-                return
-        yield frame
-        frame = frame.f_back
 
 
 def _called(line: FrameType, called: FrameType | None) -> str:
@@ -172,6 +167,8 @@ def _can_be_awaited(value: Any) -> bool:
 
 def name_of(awaitable: Any) -> str:
     """The qualified name of what an awaitable runs: its coroutine's function, a class."""
+    if type(awaitable) is CoroutineType:
+        return _function(awaitable.cr_code).name
     if awaitable is None:
         return UNKNOWN
     described = awaitables.describe(awaitable)
@@ -195,7 +192,7 @@ def name_of(awaitable: Any) -> str:
 def name_of_waiting(span: AwaitSpan) -> str:
     """A span's name while it is open: who asks for it runs on the other side."""
     try:
-        waiter = None if span.waiter is None else span.waiter()
+        waiter = span.waiter()
         frame = None if waiter is None else waiter.gr_frame
         if frame is None:
             return "await"

@@ -25,8 +25,11 @@ __all__ = ["Finished", "Sink", "sink_for"]
 
 SCOPE = "greenprof"
 _UNSET = Status(StatusCode.UNSET)
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
+# By whether a span is sampled, and whether its trace id is random (bit 2 of W3C's trace flags).
+_FLAGS = {
+    (sampled, random): TraceFlags(sampled + 2 * random) for sampled in (0, 1) for random in (0, 1)
+}
+_NOBODY = object()
 
 
 class Finished(NamedTuple):
@@ -43,6 +46,9 @@ class Sink(Protocol):
     """One tracer provider."""
 
     provider: Any
+    #: The spans below which the last answers were yes and no; nobody's, to begin with.
+    wanted_below: Any
+    refused_below: Any
 
     def wants(self, span: AwaitSpan, parent: Any, /) -> bool:
         """Whether an await that begins below `parent` may be recorded."""
@@ -84,6 +90,7 @@ class ApiSink:
 
     def __init__(self, provider: Any, tracer: Any) -> None:
         self.provider = provider
+        self.wanted_below = self.refused_below = _NOBODY
         self._tracer = tracer
 
     def wants(self, _: AwaitSpan, parent: Any) -> bool:
@@ -143,6 +150,7 @@ class SdkSink:
         from opentelemetry.sdk.trace import export, sampling
 
         self.provider = provider
+        self.wanted_below = self.refused_below = _NOBODY
         self._tracer = tracer
         self._by_api = ApiSink(provider, tracer)
         self._readable: Any = sdk.ReadableSpan
@@ -177,21 +185,28 @@ class SdkSink:
 
     def wants(self, span: AwaitSpan, parent: Any) -> bool:
         """Whether an await that begins below `parent` may be recorded."""
-        if self._always is not None:
-            return self._always
-        if parent is not None:
+        answer = self._always
+        if answer is None and parent is not None:
             if type(parent) is AwaitSpan and parent.sampled and self._by_parent:
                 return True
             context = parent.get_span_context()
             if context.is_valid:
-                if self._by_parent:
-                    return bool(context.trace_flags & 1)
-                return self._ask(span)
-        known = self._of_root
-        return self._ask(span) if known is None else known
+                if not self._by_parent:
+                    return self._ask(span)
+                answer = bool(context.trace_flags & 1)
+        if answer is None:
+            answer = self._of_root
+        if answer is None:
+            return self._ask(span)
+        # Most awaits have the same parent as the one before: that of the request.
+        if answer:
+            self.wanted_below = parent
+        else:
+            self.refused_below = parent
+        return answer
 
     def _ask(self, span: AwaitSpan) -> bool:
-        context = self._identity(span)
+        context = self._identity(span, _parent_context(span))
         found = self._tracer.sampler.should_sample(
             span.outer, context.trace_id, name_of_waiting(span), SpanKind.INTERNAL, {}, ()
         )
@@ -204,27 +219,24 @@ class SdkSink:
         span.real = _Decided(context.trace_id, found.trace_state)
         return True
 
-    def _identity(self, span: AwaitSpan) -> SpanContext:
-        parent = _parent_context(span)
+    def _identity(self, span: AwaitSpan, parent: SpanContext | None) -> SpanContext:
         ids = self._tracer.id_generator
         decided = span.real
-        state = DEFAULT_TRACE_STATE if parent is None else parent.trace_state
-        if isinstance(decided, _Decided):
-            trace_id = decided.trace_id
-            state = decided.trace_state if decided.trace_state is not None else state
+        if parent is None:
+            trace_id = decided.trace_id if type(decided) is _Decided else ids.generate_trace_id()
+            state, random = DEFAULT_TRACE_STATE, self._random
         else:
-            trace_id = ids.generate_trace_id() if parent is None else parent.trace_id
-        flags = _SAMPLED if span.sampled else _NOT_SAMPLED
-        if (self._random if parent is None else parent.trace_flags & 2) and hasattr(
-            TraceFlags, "RANDOM_TRACE_ID"
-        ):
-            flags = TraceFlags(flags | 2)
+            trace_id, state = parent.trace_id, parent.trace_state
+            random = bool(parent.trace_flags & 2)
+        if type(decided) is _Decided and decided.trace_state is not None:
+            state = decided.trace_state
+        flags = _FLAGS[span.sampled, random]
         return SpanContext(trace_id, ids.generate_span_id(), False, flags, state)
 
     def identify(self, span: AwaitSpan) -> SpanContext:
         """Make a span's ids."""
         if self._is_direct():
-            return self._identity(span)
+            return self._identity(span, _parent_context(span))
         span.real = None
         return self._by_api.identify(span)
 
@@ -267,9 +279,10 @@ class SdkSink:
                 span.real = None
             self._by_api.put(finished)
             return
+        parent = _parent_context(span)
         context = span._context
         if context is None:
-            context = span._context = self._identity(span)
+            context = span._context = self._identity(span, parent)
         attributes: Mapping[str, Any] = finished.attributes
         name, said, status = span.said
         if span.extra:
@@ -283,11 +296,11 @@ class SdkSink:
             self._readable(
                 name or finished.name,
                 context,
-                _parent_context(span),
+                parent,
                 self._tracer.resource,
                 attributes,
-                [self._event(*event) for event in span.happened],
-                [api.Link(*link) for link in span.linked],
+                [self._event(*event) for event in span.happened] if span.happened else (),
+                [api.Link(*link) for link in span.linked] if span.linked else (),
                 SpanKind.INTERNAL,
                 self._info,
                 status or finished.status or _UNSET,

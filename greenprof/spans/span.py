@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
-from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
+from opentelemetry.trace.span import INVALID_SPAN, INVALID_SPAN_CONTEXT
 
 from greenprof._native import time
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.contexts import SPAN_KEY
 
 if TYPE_CHECKING:
-    from weakref import ref
-
     from greenlet import greenlet
 
     from greenprof.spans.sinks import Sink
@@ -31,61 +29,37 @@ class AwaitSpan(Span):
     """One awaited operation.
 
     Its ids are made when somebody asks for them, as each child does: it is *used* then, and will
-    be exported however short it was. `outer` is the OpenTelemetry context of the sync code,
-    `inner` that of what is awaited; `shared` says whether both run in one `contextvars.Context`, `before` is what the other side had if not; `hub` the library whose hub it waits in, if it is one.
+    be exported however short it was. `waiter` gives the greenlet that waits. `outer` is the
+    OpenTelemetry context of the sync code, `inner` that of what is awaited; `shared` says whether both run in one `contextvars.Context`, `before` is what the other side had if not; `hub` the library whose hub it waits in, if it is one.
     """
 
-    __slots__ = (
-        "_attributes",
-        "_context",
-        "_links",
-        "_name",
-        "_noted",
-        "_status",
-        "before",
-        "bridge_frame",
-        "end_ns",
-        "ended",
-        "events",
-        "extra",
-        "hub",
-        "inner",
-        "outer",
-        "real",
-        "recorded",
-        "sampled",
-        "shared",
-        "sink",
-        "start_ns",
-        "tracing",
-        "waiter",
-    )
+    # Defaults of the class's: each attribute set for every await would cost as much as a call.
+    before: Context | None = None
+    ended = False
+    end_ns = 0
+    extra: Mapping[str, Any] | None = None
+    hub = ""
+    inner: Context | None = None
+    real: Span | None = None
+    sampled = True
+    shared = True
+    _context: SpanContext | None = None
+    _noted = False
 
     def __init__(
         self,
         tracing: Tracing,
         sink: Sink,
         outer: Context,
-        waiter: ref[greenlet] | None,
+        waiter: Callable[[], greenlet | None],
         bridge_frame: int,
-        *,
-        shared: bool,
-        hub: str = "",
     ) -> None:
         self.tracing = tracing
         self.sink = sink
-        self.outer = self.inner = self.before = outer
+        self.outer = outer
         self.waiter = waiter
         self.bridge_frame = bridge_frame
-        self.shared = shared
-        self.hub = hub
-        self.ended = self.recorded = False
-        self.sampled = True
-        self._context: SpanContext | None = None
-        self._noted = False
-        self.real: Span | None = None
-        self.extra: Mapping[str, Any] | None = None
-        self.start_ns = self.end_ns = time.time_ns()
+        self.start_ns: int = time.time_ns()
 
     # What code inside the await may do with its current span.
 
@@ -133,11 +107,22 @@ class AwaitSpan(Span):
 
     def is_recording(self) -> bool:
         """Whether what is said of it is kept."""
-        return not self.ended
+        return not self.ended or self._standing().is_recording()
+
+    def _standing(self) -> Span:
+        """The span that it ended in: what is said of it since then is meant for that one.
+
+        It may still be current where nobody could put the one before back, as in the sync code if
+        tracing was stopped in the middle of an await.
+        """
+        span: Any = self.outer.get(SPAN_KEY)
+        for _ in range(MAX_EVENTS):
+            if type(span) is not AwaitSpan or not span.ended:
+                break
+            span = span.outer.get(SPAN_KEY)
+        return span if isinstance(span, Span) and span is not self else INVALID_SPAN
 
     def _notes(self) -> bool:
-        if self.ended:
-            return False
         if not self._noted:
             self._noted = True
             self._attributes: dict[str, Any] = {}
@@ -154,30 +139,40 @@ class AwaitSpan(Span):
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Add an attribute."""
-        if self._notes() and (key in self._attributes or len(self._attributes) < MAX_EVENTS):
+        if self.ended:
+            self._standing().set_attribute(key, value)
+        elif self._notes() and (key in self._attributes or len(self._attributes) < MAX_EVENTS):
             self._attributes[key] = value
 
     def add_event(
         self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None
     ) -> None:
         """Add an event, now or at `timestamp` (nanoseconds since the epoch)."""
-        if self._notes() and len(self.events) < MAX_EVENTS:
+        if self.ended:
+            self._standing().add_event(name, attributes, timestamp)
+        elif self._notes() and len(self.events) < MAX_EVENTS:
             self.events.append((name, dict(attributes or {}), timestamp or time.time_ns()))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a link to another span."""
-        if self._notes() and len(self._links) < MAX_EVENTS:
+        if self.ended:
+            self._standing().add_link(context, attributes)
+        elif self._notes() and len(self._links) < MAX_EVENTS:
             self._links.append((context, attributes))
 
     def update_name(self, name: str) -> None:
         """Replace its name."""
-        if self._notes():
+        if self.ended:
+            self._standing().update_name(name)
+        elif self._notes():
             self._name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set its status; OK is final."""
-        if not self._notes():
+        if self.ended:
+            self._standing().set_status(status, description)
             return
+        self._notes()
         if self._status is not None and self._status.status_code is StatusCode.OK:
             return
         self._status = status if isinstance(status, Status) else Status(status, description)

@@ -79,6 +79,8 @@ class Tracing:
         _check_provider(tracer_provider)
         self.scope = _one_of("scope", scope, SCOPES)
         self.min_ns = round(_number("min_duration", min_duration, _SECONDS) * 1e9)
+        #: Awaits that are shorter need no second look.
+        self.look_ns = self.min_ns
         self._stack = _one_of("stack", stack, STACKS)
         self._slow_duration = _number("slow_duration", slow_duration, _SECONDS)
         self._per_second = max_spans_per_second
@@ -93,6 +95,8 @@ class Tracing:
         self._wants_metrics = bool(metrics) or meter_provider is not None
         self._meter_provider = meter_provider
         self._sinks: tuple[Any, Sink | None] = (None, None)
+        #: Where spans go in any case; None if that may change.
+        self.fixed_sink: Sink | None = None
         self._users = 0
 
     # What the recording side asks.
@@ -108,6 +112,8 @@ class Tracing:
         if known is not provider:
             sink = sink_for(provider)
             self._sinks = provider, sink
+            if provider is self._provider:
+                self.fixed_sink = sink
         return sink
 
     def wants_stack(self, seconds: float) -> bool:
@@ -155,6 +161,7 @@ class Tracing:
 
             self.metrics = AwaitMetrics(self._meter_provider)
             self.metrics.start()
+            self.look_ns = 0
 
     def __enter__(self) -> Self:
         with _lock:
@@ -229,8 +236,8 @@ class _State:
         if trace_api._TRACER_PROVIDER is None:
             trace_api.get_tracer_provider()  # loads what OTEL_PYTHON_TRACER_PROVIDER names
         awaits = self._awaits = Awaits(partial(finish, self._outbox), self._failed)
-        switches.follow()
-        switches.listen(awaits.switched)
+        switches.follow(record=False)
+        switches.listen(awaits.switched, awaits.open)
         spawns.carry_contexts()
         entries.hook(awaits, self._outbox)
 
@@ -241,7 +248,7 @@ class _State:
             entries.unhook()
             spawns.leave()
             switches.listen(None)
-            switches.unfollow()
+            switches.unfollow(record=False)
             self._awaits.forget()
             self._awaits = None
         self._outbox.flush()
@@ -266,8 +273,8 @@ class _State:
         self._outbox.forget()
         if self._awaits is not None:
             self._awaits.forget()
-            switches.follow()
-            switches.listen(self._awaits.switched)
+            switches.follow(record=False)
+            switches.listen(self._awaits.switched, self._awaits.open)
 
 
 _lock = RLock()
