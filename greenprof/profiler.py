@@ -9,13 +9,14 @@ import math
 import os
 import platform
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from greenprof import bridges, switches
+from greenprof import bridges, spancontext, switches
 from greenprof._native import RLock, time
 from greenprof._version import __version__
 from greenprof.errors import OptionError, ProfilerStateError
@@ -65,6 +66,7 @@ class Profiler:
         self._before: Profile | None = None
         self._profile: Profile | None = None
         self._pid = 0
+        self._profile_id = ""
         self._started_at = ""
         self._started_ns = 0
         self._process_cpu_ns = 0
@@ -111,11 +113,13 @@ class Profiler:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
+        self._profile_id = uuid.uuid4().hex
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started_ns = time.monotonic_ns()
         self._process_cpu_ns = time.process_time_ns()
         self._sampler = Sampler(self.rate_hz, self._max_nodes)
         self._sampler.start()
+        spancontext.set_profile_id(self._profile_id)
 
     def stop(self) -> Profile:
         """Stop, from any thread, and return the profile.
@@ -141,6 +145,8 @@ class Profiler:
 
     def _end(self) -> None:
         global _active, _outermost
+        if spancontext.profile_id() == self._profile_id:
+            spancontext.set_profile_id(None)
         self._sampler = self._within = self._before = None
         if _outermost is self:
             _outermost = None
@@ -181,6 +187,7 @@ class Profiler:
             greenlet_switches=sampler.switches,
             pids=[self._pid],
             warnings=self._warnings_of(sampler, over),
+            profile_id=self._profile_id,
         )
 
     def _warnings_of(self, sampler: Sampler, over: int) -> list[str]:

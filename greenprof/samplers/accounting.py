@@ -23,15 +23,15 @@ class CpuAccount:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._used_ns = 0
-        self._seen: list[tuple[int, int, int, int]] = []
+        self._seen: list[tuple[int, int, int, int, int]] = []
 
     def used(self, cpu_ns: int) -> None:
         """Add CPU time that the thread has used."""
         self._used_ns += cpu_ns
 
-    def saw(self, group: int, thread: int, node: int, weight_ns: int) -> None:
-        """Add a look at the thread while it was on the CPU."""
-        self._seen.append((group, thread, node, max(weight_ns, 1)))
+    def saw(self, group: int, thread: int, node: int, weight_ns: int, span: int) -> None:
+        """Add a look at the thread while it was on the CPU, in a span (-1: none)."""
+        self._seen.append((group, thread, node, span, max(weight_ns, 1)))
         if len(self._seen) >= LOOKS:
             self.settle()
 
@@ -42,18 +42,18 @@ class CpuAccount:
             return
         rest, self._used_ns = self._used_ns, 0
         weights = sum(weight for *_, weight in seen)
-        for group, thread, node, weight in seen:
+        for group, thread, node, span, weight in seen:
             share = rest * weight // weights
             rest -= share
             weights -= weight
-            self._recorder.add_cpu(group, thread, node, share)
+            self._recorder.add_cpu(group, thread, node, share, span)
 
 
 class Probe:
     """A tick inside a call, which may compute or wait, until a second look has told which.
 
     `weight_ns` is the time that the tick stands for, `used_ns` the CPU time used in it; `who` is
-    what the thread ran for: a task, a greenlet.
+    what the thread ran for: a task, a greenlet; `span` the span that it ran in, -1 without one.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class Probe:
         "group",
         "node",
         "own_ns",
+        "span",
         "thread",
         "used_ns",
         "wall_ns",
@@ -76,6 +77,7 @@ class Probe:
         weight_ns: int,
         used_ns: int,
         who: tuple[int, int],
+        span: int,
     ) -> None:
         self.group = group
         self.thread = thread
@@ -83,6 +85,7 @@ class Probe:
         self.weight_ns = weight_ns
         self.used_ns = used_ns
         self.who = who
+        self.span = span
         self.wall_ns = self.cpu_ns = self.own_ns = 0
 
     def begin(self, cpu_ns: int, own_ns: int) -> None:

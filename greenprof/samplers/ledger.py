@@ -53,4 +53,4 @@ class Ledger:
 
     def add(self, seen: Observation, state: State, wall_ns: int, cpu_ns: int) -> None:
         """Add one observation."""
-        self.recorder.add(seen.group, seen.thread, seen.node, state, wall_ns, cpu_ns)
+        self.recorder.add(seen.group, seen.thread, seen.node, state, wall_ns, cpu_ns, seen.span)

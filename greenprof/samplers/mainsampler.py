@@ -57,12 +57,12 @@ class Rest(NamedTuple):
     """What an idle tick found, for as long as the thread stays there.
 
     `position` tells that it does, `where` and `waiting` are the ids of the stacks of the loop and
-    of sync code that waits above it.
+    of sync code that waits above it: group, thread, node and span.
     """
 
     position: tuple[int, int, int]
-    where: tuple[int, int, int]
-    waiting: tuple[int, int, int] | None
+    where: tuple[int, int, int, int]
+    waiting: tuple[int, int, int, int] | None
     accounted: set[int]
 
 
@@ -94,6 +94,8 @@ class MainSampler:
         self._due = False
         self._account = CpuAccount(ledger.recorder)
         self._rest: Rest | None = None
+        # Where the sampling thread has seen the thread in a call, and the number of its span.
+        self._call: tuple[tuple[int, int], int] | None = None
         self._computing = False  # whether the last handler interrupted code on the CPU
 
     def begin(self) -> None:
@@ -212,6 +214,8 @@ class MainSampler:
             self._due = False
             while frame.f_code is _HANDLER and frame.f_back is not None:
                 frame = frame.f_back  # the one before was about to return
+            if self._call is not None:
+                self._tell_span(frame)
             look(frame)
             if self._due:
                 # It came inside this one, as after a long call in C that kept all of them waiting.
@@ -247,7 +251,7 @@ class MainSampler:
         cpu = time.thread_time_ns()
         seen = self._observer.observe(self._ledger.main_ident, frame, getcurrent(), set())
         self._ledger.add(seen, State.ON_CPU, 0, 0)
-        self._account.saw(seen.group, seen.thread, seen.node, self._period_ns)
+        self._account.saw(seen.group, seen.thread, seen.node, self._period_ns, seen.span)
         self._computing = True
         self._account_for_handler(cpu)
 
@@ -298,6 +302,8 @@ class MainSampler:
         accounted: set[int] = set()
         # First, for it may be interrupted for good: the next tick then has the time of this one.
         seen = self._observer.observe(self._ledger.main_ident, frame, current, accounted)
+        if seen.span < 0 and get_ident() != self._ledger.main_ident:
+            seen.span = self._span_of_call(frame)
         since = now - clock.resumed_ns
         elapsed, used = self._advance(now, cpu)
         if used > LONG_PERIODS * self._period_ns:
@@ -315,7 +321,7 @@ class MainSampler:
             idles = True
             self._ledger.add(seen, State.IDLE, elapsed, 0)
         elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
-            self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who)
+            self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who, seen.span)
         elif 2 * used >= since:
             self._add_computing(seen, elapsed, used)
         else:
@@ -323,9 +329,23 @@ class MainSampler:
         ident = self._ledger.main_ident
         waiting = self._observer.suspended_main(ident, current, elapsed, accounted)
         if idles:
-            where = seen.group, seen.thread, seen.node
+            where = seen.group, seen.thread, seen.node, seen.span
             self._rest = Rest(position, where, waiting, accounted)
         self._observer.watch.tick(now, self._observer.loops(), accounted)
+
+    def _span_of_call(self, frame: FrameType) -> int:
+        """A number for the span of a thread in a call, whose context only its handler can ask."""
+        position = id(frame), frame.f_lasti
+        if self._call is None or self._call[0] != position:
+            self._call = position, self._ledger.recorder.spans.later()
+        return self._call[1]
+
+    def _tell_span(self, frame: FrameType) -> None:
+        """Say what the span was, if the call has just returned: that is when the handler comes."""
+        call, self._call = self._call, None
+        if call is not None and call[0] == (id(frame), frame.f_lasti):
+            spans = self._ledger.recorder.spans
+            spans.tell(call[1], spans.here())
 
     def _advance(self, now: int, cpu: int) -> tuple[int, int]:
         """Count a tick; return the time since the last one and the CPU time that was used."""
@@ -346,9 +366,11 @@ class MainSampler:
         self.cost_ns += used
         self._computing = False
         recorder = self._ledger.recorder
-        recorder.add(*rest.where, State.IDLE, elapsed, 0)
+        group, thread, node, span = rest.where
+        recorder.add(group, thread, node, State.IDLE, elapsed, 0, span)
         if rest.waiting is not None:
-            recorder.add(*rest.waiting, State.AWAITING, elapsed, 0)
+            group, thread, node, span = rest.waiting
+            recorder.add(group, thread, node, State.AWAITING, elapsed, 0, span)
         self._observer.watch.tick(now, self._observer.loops(), set(rest.accounted))
         return True
 
@@ -356,7 +378,7 @@ class MainSampler:
         self._computing = True
         self._ledger.add(seen, State.ON_CPU, elapsed, 0)
         weight = weight_of(elapsed, used, self._period_ns)
-        self._account.saw(seen.group, seen.thread, seen.node, weight)
+        self._account.saw(seen.group, seen.thread, seen.node, weight, seen.span)
 
     def _who(self, current: greenlet | None) -> tuple[int, int]:
         """What the main thread runs for."""
@@ -371,12 +393,13 @@ class MainSampler:
         if probe is None:
             return
         recorder = self._ledger.recorder
-        recorder.add(probe.group, probe.thread, probe.node, state, probe.weight_ns, 0)
+        where = probe.group, probe.thread, probe.node
+        recorder.add(*where, state, probe.weight_ns, 0, probe.span)
         self._computing = state is State.ON_CPU
         if self._computing:
             self._account.used(probe.own_ns)
             weight = weight_of(probe.weight_ns, probe.used_ns, self._period_ns)
-            self._account.saw(probe.group, probe.thread, probe.node, weight)
+            self._account.saw(*where, weight, probe.span)
 
     def settle(self) -> None:
         """Record what waits for a second look or for its part of the CPU time. With the turn."""

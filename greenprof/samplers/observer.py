@@ -27,6 +27,7 @@ class ThreadClock:
         "ended",
         "ident",
         "last",
+        "last_span",
         "left_out",
         "resumed_ns",
         "unattributed_ns",
@@ -43,6 +44,7 @@ class ThreadClock:
         self.left_out = 0
         self.ended = False
         self.last: tuple[int, int, int, State] | None = None
+        self.last_span = -1
         self.cpu_ns = 0
         self._clock: int | None = None
         if hasattr(time, "pthread_getcpuclockid"):  # macOS has no such clocks
@@ -73,10 +75,17 @@ class ThreadClock:
 class Observation:
     """What a thread was seen doing. Holds frames: not to be kept."""
 
-    __slots__ = ("group", "ident", "in_task", "node", "raw", "thread")
+    __slots__ = ("group", "ident", "in_task", "node", "raw", "span", "thread")
 
     def __init__(
-        self, raw: stacks.RawStack, ident: int, group: int, thread: int, node: int, in_task: bool
+        self,
+        raw: stacks.RawStack,
+        ident: int,
+        group: int,
+        thread: int,
+        node: int,
+        in_task: bool,
+        span: int,
     ) -> None:
         self.raw = raw
         self.ident = ident
@@ -84,6 +93,7 @@ class Observation:
         self.thread = thread
         self.node = node
         self.in_task = in_task
+        self.span = span
 
     def idle(self) -> bool:
         """Whether the thread has nothing to do, given that it uses no CPU."""
@@ -140,7 +150,14 @@ class Observer:
                 group = self._loop_group(ident)
         if current is not None:
             accounted.add(id(current))
-        return Observation(raw, ident, group, self.thread_index(ident), node, in_task)
+        span = self.recorder.spans.here() if ident == get_ident() else self._span_of(task, raw)
+        return Observation(raw, ident, group, self.thread_index(ident), node, in_task, span)
+
+    def _span_of(self, task: Any, raw: stacks.RawStack) -> int:
+        """The span of what runs in another thread: its task's; a plain thread's is not known."""
+        spans = self.recorder.spans
+        found = -1 if task is None else spans.of_task(task)
+        return spans.of_greenlet(raw.owner) if found < 0 else found
 
     def _runs_loop(self, raw: stacks.RawStack, current: greenlet | None, loop: Any) -> bool:
         if raw.frames and stacks.is_hub(raw.frames):
@@ -159,11 +176,11 @@ class Observer:
 
     def suspended_main(
         self, ident: int, current: greenlet | None, elapsed_ns: int, accounted: set[int]
-    ) -> tuple[int, int, int] | None:
+    ) -> tuple[int, int, int, int] | None:
         """Account for a thread's own sync code while a hub, or a loop below it, runs.
 
         It is the thread's main greenlet, above a hub: a task of its own that waits. Returns the
-        ids of its group, thread and stack, if there is one.
+        ids of its group, thread, stack and span, if there is one.
         """
         if current is None or current.parent is None:
             return None
@@ -178,9 +195,10 @@ class Observer:
         raw = stacks.suspended_greenlet(ancestor, switches.of_thread(ident))
         name_leaf(raw)
         node = self.recorder.node(raw)
-        where = self.thread_group(ident), self.thread_index(ident), node
-        self.recorder.add(*where, State.AWAITING, elapsed_ns, 0)
-        return where
+        group, thread = self.thread_group(ident), self.thread_index(ident)
+        span = self.recorder.spans.of_greenlet(ancestor)
+        self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0, span)
+        return group, thread, node, span
 
     def current_task(self, ident: int) -> Any:
         """The task that runs in a thread just now, None if none does. Cheap: for known loops."""

@@ -21,6 +21,7 @@ from greenprof.profiles import (
     ProfileBuilder,
     State,
 )
+from greenprof.samplers.spanlinks import SampleKey, SpanLinks
 from greenprof.stacks import RawStack
 
 #: Whole stacks remembered by their hash; the tree stays when these are forgotten.
@@ -50,7 +51,8 @@ class Recorder:
         self._stored = 0
         self._remembered: dict[int, int] = {}
         # (group, thread, node, state) -> [count, wall_ns, cpu_ns]
-        self._samples: dict[tuple[int, int, int, State], list[int]] = {}
+        self._samples: dict[SampleKey, list[int]] = {}
+        self.spans = SpanLinks()
         self._groups: dict[tuple[str, str], int] = {}
         self._tasks: list[int] = []
         # A group that all tasks have left -> the one that the last went to.
@@ -153,32 +155,50 @@ class Recorder:
         return found
 
     def add(
-        self, group: int, thread: int, node: int, state: State, wall_ns: int, cpu_ns: int
-    ) -> None:
-        """Add one observation."""
-        sample = self._sample(group, thread, node, state)
-        sample[0] += 1
-        sample[1] += wall_ns
-        sample[2] += cpu_ns
-
-    def add_cpu(self, group: int, thread: int, node: int, cpu_ns: int) -> None:
-        """Add CPU time to a stack that was observed on the CPU."""
-        self._sample(group, thread, node, State.ON_CPU)[2] += cpu_ns
-
-    def _sample(self, group: int, thread: int, node: int, state: State) -> list[int]:
+        self,
+        group: int,
+        thread: int,
+        node: int,
+        state: State,
+        wall_ns: int,
+        cpu_ns: int,
+        span: int = -1,
+    ) -> SampleKey:
+        """Add one observation, made in a span (-1: none); return the sample that it went to."""
         key = (group, thread, node, state)
         sample = self._samples.get(key)
         if sample is None:
-            if len(self._samples) >= self._max_samples:
-                # Many groups or threads with the same stacks: theirs are not told apart any more.
-                key = (group, thread, self._marker(-1), state)
-                sample = self._samples.get(key)
-            if sample is None:
-                sample = self._samples[key] = [0, 0, 0]
-        return sample
+            key, sample = self._new_sample(key)
+        sample[0] += 1
+        sample[1] += wall_ns
+        sample[2] += cpu_ns
+        if span >= 0:
+            self.spans.add(span, key, 1, wall_ns, cpu_ns)
+        return key
+
+    def add_cpu(self, group: int, thread: int, node: int, cpu_ns: int, span: int = -1) -> None:
+        """Add CPU time to a stack that was observed on the CPU."""
+        key = (group, thread, node, State.ON_CPU)
+        sample = self._samples.get(key)
+        if sample is None:
+            key, sample = self._new_sample(key)
+        sample[2] += cpu_ns
+        if span >= 0:
+            self.spans.add(span, key, 0, 0, cpu_ns)
+
+    def _new_sample(self, key: SampleKey) -> tuple[SampleKey, list[int]]:
+        sample = None
+        if len(self._samples) >= self._max_samples:
+            # Many groups or threads with the same stacks: theirs are not told apart any more.
+            key = (key[0], key[1], self._marker(-1), key[3])
+            sample = self._samples.get(key)
+        if sample is None:
+            sample = self._samples[key] = [0, 0, 0]
+        return key, sample
 
     def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
         """Put everything into a profile; return how many observations went over the cap."""
+        parts = list(self.spans.parts())  # before the samples, which may grow meanwhile
         samples = list(self._samples.items())  # one step in C: the writer cannot come between
         tasks = list(self._tasks)
         names = list(self._groups)
@@ -200,6 +220,9 @@ class Recorder:
             )
             if node in cut:
                 over += count
+        for ref, (group, thread, node, state), numbers in parts:
+            sample = groups[group], threads[thread], nodes[node + 1], state
+            builder.add_part(builder.span(ref), sample, *numbers)
         return over
 
 

@@ -118,7 +118,7 @@ class Sampler:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the profile has to know."""
-        found = list(self._ledger.warnings)
+        found = [*self._ledger.warnings, *self._ledger.recorder.spans.warnings]
         found += [
             f"a sample was lost to {text} ({n} times)" for text, n in self._ledger.errors.items()
         ]

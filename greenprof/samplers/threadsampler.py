@@ -182,6 +182,7 @@ class ThreadSampler:
             if not looks:
                 break
         self._ticked_ns = now
+        observer.recorder.spans.prune()
         watch = observer.watch
         if now - watch.last_ns > OVERDUE * self._ledger.period_ns:
             watch.tick(now, observer.loops(), set())
@@ -228,7 +229,7 @@ class ThreadSampler:
         if used == 0 and clock.last is not None and clock.last[3] is not State.ON_CPU:
             # It has not run since: it is where it was. Most threads of most programs are.
             clock.wall_ns = now
-            self._ledger.recorder.add(*clock.last, elapsed, 0)
+            self._ledger.recorder.add(*clock.last, elapsed, 0, clock.last_span)
             return False
         if (
             self._late
@@ -270,6 +271,7 @@ class ThreadSampler:
             current is None or current.parent is None
         )
         clock.last = (seen.group, seen.thread, seen.node, state) if plain else None
+        clock.last_span = seen.span
         observer.suspended_main(clock.ident, current, elapsed, accounted)
         return True
 

@@ -307,11 +307,14 @@ class Watch:
             known.waiter = _weakly(waiter)
             known.rebuilt_ns = now_ns
         group = known.group
+        span = self._recorder.spans.of_task(task)
         if known.owner is not None:
             owner = known.owner()
             if owner is None or id(owner) in accounted:
                 return  # the sync code that this task serves is looked at itself
             group = self._host.thread_group(ident)
+            if span < 0:
+                span = self._recorder.spans.of_greenlet(owner)
         thread = self._host.thread_index(ident)
         overdue = 0
         if waiter is None or waiter.done():
@@ -326,10 +329,10 @@ class Watch:
             elif late_ns > 0:
                 overdue = weight
         if overdue > 0:
-            self._recorder.add(group, thread, known.node, State.READY, overdue, 0)
+            self._recorder.add(group, thread, known.node, State.READY, overdue, 0, span)
             weight -= overdue
         if weight > 0:
-            self._recorder.add(group, thread, known.node, State.AWAITING, weight, 0)
+            self._recorder.add(group, thread, known.node, State.AWAITING, weight, 0, span)
 
     def _look_at_greenlet(
         self, entry: tuple[ref[greenlet], Switches], weight: int, _: int, accounted: set[int]
@@ -344,7 +347,8 @@ class Watch:
         name_leaf(raw)
         group = self._tasks.meet(self._tasks.find(found), found, raw)
         thread = self._host.thread_index(state.ident)
-        self._recorder.add(group, thread, self._recorder.node(raw), State.AWAITING, weight, 0)
+        node, span = self._recorder.node(raw), self._recorder.spans.of_greenlet(found)
+        self._recorder.add(group, thread, node, State.AWAITING, weight, 0, span)
 
 
 def name_leaf(raw: stacks.RawStack) -> None:
