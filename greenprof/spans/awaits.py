@@ -50,15 +50,22 @@ class Awaits:
 
     `tracing` is the `Tracing` in effect where no block in the context says otherwise. `finish` is
     called with a span that has ended and may be recorded, the event, the greenlet that was switched from and the
-    frame that goes on; `failed` with an error of ours.
+    frame that goes on; `failed` with an error of ours; `met` when a library is seen at work for
+    the first time whose awaits do not begin with a switch, or that has a hub.
     """
 
-    def __init__(self, finish: Finish, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        finish: Finish,
+        failed: Callable[[Exception], None],
+        met: Callable[[], None],
+    ) -> None:
         if VARIABLE is None:
             raise RuntimeError("the OpenTelemetry context is not made of context variables")
         self.tracing: Any = None
         self.failed = failed
         self._finish = finish
+        self._met = met
         self._variable = VARIABLE
         self._prune_at = PRUNE_AT
         #: id(greenlet that waits) -> its await. Anything in it means: tell of every switch, as
@@ -139,7 +146,7 @@ class Awaits:
                     if parent is sink.wanted_below or sink.wants(span, parent):
                         if not shared:
                             span.shared = False
-                            span.before = restored(get(empty), AwaitSpan)
+                            span.before = restored(get(empty), AwaitSpan, of_coroutine=True)
                         span.inner = inner = Context(outer)
                         place(inner, SPAN_KEY, span)
                         put(inner)
@@ -215,6 +222,7 @@ class Awaits:
             self._look_for_hubs()
         hub = _library_of_new_hub(target)
         if hub:
+            self._met()
             self._greenlets[id(target)] = ref(target), hub
             self._begin_in_hub(origin, hub)
             return
@@ -256,8 +264,7 @@ class Awaits:
         current = self._variable.get(EMPTY)
         span: Any = current.get(SPAN_KEY)
         if type(span) is AwaitSpan and span.ended:
-            before = None if span.shared else span.before
-            self._variable.set(restored(current, AwaitSpan) if before is None else before)
+            self._variable.set(restored(current, AwaitSpan, of_coroutine=True))
 
     def _prune(self) -> None:
         for key, span in list(self.open.items()):
@@ -283,6 +290,8 @@ class Awaits:
                 known.clear()
         silent = bridges.awaits_at_entry(code)
         (self._silent if silent else self._telling)[id(code)] = code
+        if silent:
+            self._met()
         return silent
 
     def _is_hub(self, one: greenlet) -> bool:

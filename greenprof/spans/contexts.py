@@ -7,15 +7,12 @@ of their own; what another one's holds is read from outside, which the API has n
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from greenlet import greenlet
 from opentelemetry import context as api
 from opentelemetry.context.context import Context
 from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
-
-if TYPE_CHECKING:
-    from greenprof.spans.span import AwaitSpan
 
 __all__ = [
     "EMPTY",
@@ -43,6 +40,8 @@ if not isinstance(VARIABLE, ContextVar):
     VARIABLE = None
 
 _put = dict.__setitem__
+# Ended spans within one another are few; a circle must come to an end.
+_MAX_ENDED = 1000
 
 
 def with_span(context: Context, span: Any) -> Context:
@@ -58,23 +57,27 @@ def of_greenlet(one: greenlet, variable: ContextVar[Context]) -> Context:
     return EMPTY if own is None else own.get(variable, EMPTY)
 
 
-def restored(context: Context, kind: type[AwaitSpan]) -> Context:
-    """The context without await spans that have ended: as it was before them, else the same.
+def restored(context: Context, kind: type[Any], *, of_coroutine: bool = False) -> Context:
+    """The context without await spans (of `kind`) that have ended; the same if there is none.
 
     They stay behind where the awaited code opened something that sync code closes later, and in
-    contexts that nobody ran in when the await ended.
+    contexts that nobody ran in when the await ended. Instead comes what the sync code had, or with
+    `of_coroutine` what the coroutine had that awaited for it.
     """
     current: Any = context.get(SPAN_KEY)
     if type(current) is not kind or not current.ended:
         return context
-    outer: Context = current.outer
-    inner = current.inner
-    while type(above := outer.get(SPAN_KEY)) is kind and above.ended:  # type: ignore[attr-defined]
-        outer = above.outer  # type: ignore[attr-defined]
-    if context is inner:
-        return outer
+    span, base = current, context
+    for _ in range(_MAX_ENDED):
+        base = span.before if of_coroutine and span.before is not None else span.outer
+        span = base.get(SPAN_KEY)
+        if type(span) is not kind or not span.ended:
+            break
+    if context is current.inner:
+        if of_coroutine:
+            current.inner = None  # it holds the span that holds it
+        return base
     made = Context(context)
-    span = outer.get(SPAN_KEY)
     if span is None:
         dict.pop(made, SPAN_KEY, None)
     else:

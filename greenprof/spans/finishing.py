@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greenlet import greenlet
 from opentelemetry.trace import Status, StatusCode
@@ -15,13 +15,11 @@ from greenprof._native import get_ident
 from greenprof.frames import position_of
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans import names, outcomes
-from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT
+from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT, RateLimit, SpanCounts
+from greenprof.spans.delivery import Outbox
+from greenprof.spans.metrics import AwaitMetrics
 from greenprof.spans.sinks import Finished
-
-if TYPE_CHECKING:
-    from greenprof.spans.delivery import Outbox
-    from greenprof.spans.span import AwaitSpan
-    from greenprof.spans.tracing import Tracing
+from greenprof.spans.span import AwaitSpan
 
 __all__ = ["Ended", "finish", "stack_text"]
 
@@ -29,6 +27,25 @@ _ERROR = StatusCode.ERROR
 _log = logging.getLogger("greenprof")
 # Frames of a stack that are sent; a collector cuts what is longer.
 _MAX_FRAMES = 200
+
+
+class Tracing(Protocol):
+    """What `greenprof.spans.tracing.Tracing` says of the spans that are wanted."""
+
+    running: bool
+    min_ns: int
+    limit: RateLimit | None
+    metrics: AwaitMetrics | None
+    counts: SpanCounts
+    asks: bool
+    name: Callable[[names.AwaitInfo], str] | None
+    attributes: Callable[[names.AwaitInfo], Mapping[str, Any]] | None
+
+    def wants_stack(self, seconds: float) -> bool:
+        """Whether a span that took so long carries its stack."""
+
+    def drop(self, reason: str) -> None:
+        """Count a span that was wanted and is lost."""
 
 
 class Ended:
@@ -96,9 +113,10 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     """Measure an await, and make its span if it is long enough, or used."""
     tracing = span.tracing
     span.end_ns = max(span.end_ns, span.start_ns)
-    long_enough = span.end_ns - span.start_ns >= tracing.min_ns
+    long_enough = tracing.running and span.end_ns - span.start_ns >= tracing.min_ns
+    is_wanted = (span.used or long_enough) and _may_be_sent(tracing, span)
     metrics = tracing.metrics
-    if metrics is None and not _may_be_sent(tracing, span):
+    if metrics is None and not is_wanted:
         return
     awaited, bridge, function, path, line = names.info_of(
         span, ended.frame, ended.other, ended.awaitable, ended.bridge
@@ -115,11 +133,9 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     if ended.error is not None:
         attributes["error.type"] = ended.error
     if metrics is not None:
-        measured = {key: value for key, value in attributes.items() if key != "greenprof.task"}
-        metrics.await_ended(seconds, measured)
-        if not (span.used or (long_enough and tracing.running)):
-            return
-        if not _may_be_sent(tracing, span):
+        _watch_loop(metrics, span, ended)
+        metrics.await_ended(seconds, attributes, at_once=at_once)
+        if not is_wanted:
             return
     profile = spancontext.profile_id()
     if profile is not None:
@@ -143,6 +159,12 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
         attributes.update(_attributes_by(tracing, info))
     status = None if ended.outcome != outcomes.RAISED else Status(_ERROR, ended.error)
     outbox.put(Finished(span, name, attributes, status, span.end_ns), at_once=at_once)
+
+
+def _watch_loop(metrics: AwaitMetrics, span: AwaitSpan, ended: Ended) -> None:
+    loop = ended.other if span.hub else loops.running_loop()
+    if loop is not None:
+        metrics.watch_loop(loop)
 
 
 def _may_be_sent(tracing: Tracing, span: AwaitSpan) -> bool:

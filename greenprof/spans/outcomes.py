@@ -54,10 +54,13 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
             return type(found)
     if bridge_frame is None:
         return None
+    # Where it has a name there. From Python 3.12 on it has no traceback while it is thrown.
+    named = [one for one in dict(bridge_frame.f_locals).values() if _is_exception(one)]
+    if len(named) == 1:
+        return type(named[0])
     for generation in _GENERATIONS:
         for one in reversed(gc.get_objects(generation)):
-            # Not isinstance: it would run the properties of proxies of another class.
-            if not issubclass(type(one), BaseException):
+            if not _is_exception(one):
                 continue
             traceback = one.__traceback__
             while traceback is not None:
@@ -65,3 +68,8 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
                     return type(one)
                 traceback = traceback.tb_next
     return None
+
+
+def _is_exception(one: object) -> bool:
+    # Not isinstance: it would run the properties of proxies of another class.
+    return issubclass(type(one), BaseException)

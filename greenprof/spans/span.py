@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from greenlet import greenlet
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from opentelemetry.trace.span import INVALID_SPAN, INVALID_SPAN_CONTEXT
@@ -12,12 +13,6 @@ from opentelemetry.trace.span import INVALID_SPAN, INVALID_SPAN_CONTEXT
 from greenprof._native import time
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.contexts import SPAN_KEY
-
-if TYPE_CHECKING:
-    from greenlet import greenlet
-
-    from greenprof.spans.sinks import Sink
-    from greenprof.spans.tracing import Tracing
 
 __all__ = ["MAX_EVENTS", "AwaitSpan"]
 
@@ -48,8 +43,8 @@ class AwaitSpan(Span):
 
     def __init__(
         self,
-        tracing: Tracing,
-        sink: Sink,
+        tracing: Any,
+        sink: Any,
         outer: Context,
         waiter: Callable[[], greenlet | None],
         bridge_frame: int,
@@ -65,19 +60,16 @@ class AwaitSpan(Span):
 
     def get_span_context(self) -> SpanContext:
         """Its ids. Asked while it is open, they are those of a span that will be exported."""
-        context = self._context
-        if context is not None:
-            return context
-        if self.ended:
-            return self._of_parent()
-        try:
-            context = self.sink.identify(self)
-        except Exception as error:  # an id generator or a tracer of somebody's own
-            if from_signal_handler(error):
-                raise
-            return self._of_parent()
-        self._context = context
-        return context
+        if self._context is None:
+            if self.ended:
+                return self._of_parent()
+            try:
+                self._context = self.sink.identify(self)
+            except Exception as error:  # an id generator or a tracer of somebody's own
+                if from_signal_handler(error):
+                    raise
+                return self._of_parent()
+        return self._context or INVALID_SPAN_CONTEXT
 
     def recorded_context(self) -> SpanContext | None:
         """The context of the recorded span that stands for it; final once it has ended.

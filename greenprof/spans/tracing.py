@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from opentelemetry import trace as trace_api
 
-from greenprof import switches
+from greenprof import loops, switches
 from greenprof._native import RLock
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
@@ -150,10 +150,10 @@ class Tracing:
             if not self.running:
                 raise ProfilerStateError("this tracing does not run: start it before stopping it")
             self.running = False
-            _state.unfollow(self)
             metrics, self.metrics = self.metrics, None
-        if metrics is not None:
-            metrics.stop()
+            if metrics is not None:
+                metrics.stop()
+            _state.unfollow(self)
 
     def _measure(self) -> None:
         if self._wants_metrics:
@@ -161,6 +161,9 @@ class Tracing:
 
             self.metrics = AwaitMetrics(self._meter_provider)
             self.metrics.start()
+            loop = loops.running_loop()
+            if loop is not None:
+                self.metrics.watch_loop(loop)
             self.look_ns = 0
 
     def __enter__(self) -> Self:
@@ -235,11 +238,16 @@ class _State:
     def _begin(self) -> None:
         if trace_api._TRACER_PROVIDER is None:
             trace_api.get_tracer_provider()  # loads what OTEL_PYTHON_TRACER_PROVIDER names
-        awaits = self._awaits = Awaits(partial(finish, self._outbox), self._failed)
+        finished = partial(finish, self._outbox)
+        awaits = self._awaits = Awaits(finished, self._failed, self._met_library)
         switches.follow(record=False)
         switches.listen(awaits.switched, awaits.open)
+        self._met_library()
+
+    def _met_library(self) -> None:
         spawns.carry_contexts()
-        entries.hook(awaits, self._outbox)
+        if self._awaits is not None:
+            entries.hook(self._awaits, self._outbox)
 
     def unfollow(self, tracing: Tracing) -> None:
         self._running = [one for one in self._running if one is not tracing]
