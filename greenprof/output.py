@@ -15,10 +15,13 @@ from pathlib import Path
 from greenprof.errors import OutputError
 from greenprof.printable import printable
 
-__all__ = ["check_output", "write_output"]
+__all__ = ["GrowingOutput", "check_output", "write_output"]
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+)
+_NEW_FILE = (
+    os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
 _STREAM = re.compile(r"/dev/(stdin|stdout|stderr)|(?:/dev|/proc/self)/fd/(\d+)")
 _STREAM_FD = {"stdin": 0, "stdout": 1, "stderr": 2}
@@ -69,6 +72,65 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
         raise _failed(target, error) from None
 
 
+class GrowingOutput:
+    """A file that is written piece by piece, by the rules of `write_output`.
+
+    Appears with its first piece; each is written whole or not at all, except to devices and pipes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        self._target = os.fspath(path)
+        self._force = force
+        self._fd: int | None = None
+
+    def append(self, piece: bytes) -> None:
+        """Raise OutputError where it cannot be written; the pieces before it stay."""
+        try:
+            if self._fd is None:
+                self._fd = self._open()
+            self._append(self._fd, piece)
+        except FileExistsError:
+            raise _exists(self._target) from None
+        except OSError as error:
+            raise _failed(self._target, error) from None
+
+    def close(self) -> None:
+        """Raise OutputError where what was written is not kept."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            try:
+                os.close(fd)
+            except OSError as error:
+                raise _failed(self._target, error) from None
+
+    def _open(self) -> int:
+        fd = _open_special(self._target)
+        if fd is not None:
+            return fd
+        _check_file(self._target, force=self._force)
+        if not self._force:
+            return os.open(self._target, _NEW_FILE | os.O_APPEND, 0o666)
+        temporary = _temporary_beside(self._target)
+        fd = os.open(temporary, _NEW_FILE | os.O_APPEND, 0o666)
+        try:
+            Path(temporary).replace(self._target)
+        except BaseException:
+            os.close(fd)
+            Path(temporary).unlink()
+            raise
+        return fd
+
+    def _append(self, fd: int, piece: bytes) -> None:
+        status = os.fstat(fd)
+        try:
+            _write_all(fd, piece)
+        except OSError:
+            if stat.S_ISREG(status.st_mode):
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, status.st_size)
+            raise
+
+
 def _check_file(target: str, *, force: bool) -> None:
     if not target or not _is_name(target):
         raise OutputError(f"cannot write to {_quoted(target)}: not a file name; give another")
@@ -96,10 +158,8 @@ def _is_name(target: str) -> bool:
 
 
 def _write_file(target: str, payload: bytes, *, force: bool) -> None:
-    # A name of its own length: the target's, with something added, could be too long for the folder.
-    temporary = str(Path(target).parent / f".greenprof-{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-    fd = os.open(temporary, flags | getattr(os, "O_BINARY", 0), 0o666)
+    temporary = _temporary_beside(target)
+    fd = os.open(temporary, _NEW_FILE, 0o666)
     try:
         _write_fd(fd, payload)
         if force:
@@ -109,6 +169,11 @@ def _write_file(target: str, payload: bytes, *, force: bool) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
+
+
+def _temporary_beside(target: str) -> str:
+    # A name of its own length: the target's, with something added, could be too long for the folder.
+    return str(Path(target).parent / f".greenprof-{secrets.token_hex(8)}.tmp")
 
 
 def _rename_new(temporary: str, target: str) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from greenprof.cli import options
+from greenprof.cli import options, spanoptions
 from greenprof.cli.imports import OwnImports
+from greenprof.cli.otlp import is_endpoint
 from greenprof.cli.program import Program, leave, report_uncaught, run_as_main
 from greenprof.cli.session import Session
 from greenprof.errors import GreenprofError
@@ -36,6 +37,8 @@ Examples:
   greenprof run -o report.html app.py      a report to open in a browser
   greenprof run -o out.speedscope.json -o out.gprof app.py
   greenprof run -o - --format collapsed app.py | flamegraph.pl > out.svg
+  greenprof run --otlp localhost:4317 app.py   spans of its awaits to a collector
+  greenprof run --spans spans.jsonl app.py     ... or into a file
 
 \b
 The program's exit code stays, and so does its output: greenprof's own words go to standard error.
@@ -96,8 +99,10 @@ def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Tar
     """Returns greenprof's options and the program; None where the command line names none.
 
     The program begins at the first word that is no option and no option's value. As with python
-    itself, `-m` and `-c` end the options too, alone or in one word with their value.
+    itself, `-m` and `-c` end the options too, alone or in one word with their value. `--otlp` and its
+    value, which it need not have, become one word.
     """
+    args = list(args)
     index = 0
     while index < len(args):
         word, rest = args[index], args[index + 1 :]
@@ -106,6 +111,10 @@ def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Tar
         if word == "-" or not word.startswith("-"):
             return args[:index], Target("script", word, rest)
         index += 1
+        if word == spanoptions.OTLP:
+            valued = bool(rest) and is_endpoint(rest[0])
+            args[index - 1 : index + valued] = [f"{word}={rest[0] if valued else ''}"]
+            continue
         if word.startswith("--"):
             index += takes_value.get(word, False)  # none where it is --name=value
             continue
@@ -154,6 +163,10 @@ def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
     help="Samples per second.",
 )
 @options.clock
+@spanoptions.otlp
+@spanoptions.spans
+@spanoptions.minimum
+@spanoptions.stack
 @options.force
 @options.quiet
 @click.pass_context
@@ -164,6 +177,10 @@ def command(
     format_name: str | None,
     rate: float,
     clock: str,
+    otlp: str | None,
+    spans: str | None,
+    span_min: float | None,
+    span_stack: tuple[str, float] | None,
     *,
     force: bool,
     quiet: bool,
@@ -180,6 +197,7 @@ def command(
     from greenprof.cli.outputs import plan_outputs
 
     outputs = plan_outputs(paths, format_name, force=force)
+    planned = spanoptions.plan(otlp, spans, span_min, span_stack, force=force, outputs=outputs)
     try:
         program = target.find()
     except NOT_COMPILED as error:
@@ -198,7 +216,7 @@ def command(
             with imports.restored():
                 delivery(profile)
 
-        session = Session(deliver)
+        session = Session(deliver, spanoptions.recording(planned, program.label, quiet=quiet))
         return _profile(program, session, imports, rate_hz=rate, shown=str(target))
 
     return job

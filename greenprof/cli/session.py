@@ -16,6 +16,7 @@ from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
+    from greenprof.cli.spans import RunSpans
     from greenprof.profiler import Profiler
     from greenprof.profiles import Profile
 
@@ -42,11 +43,12 @@ class Session:
 
     The end is after the program's non-daemon threads and its `atexit` handlers, or at a signal that
     ends the process: a default SIGTERM or SIGHUP. A handler that the program installs rules instead.
-    Forked children leave the profile alone.
+    Forked children leave the profile alone. `spans` are recorded for as long.
     """
 
-    def __init__(self, deliver: Callable[[Profile], None]) -> None:
+    def __init__(self, deliver: Callable[[Profile], None], spans: RunSpans | None = None) -> None:
         self._deliver = deliver
+        self._spans = spans
         self._phase = Phase.NEW
         self._pid = os.getpid()
         self._profiler: Profiler | None = None
@@ -63,6 +65,8 @@ class Session:
         self._profiler = Profiler(rate_hz, outermost=True, command=command)
         self._profiler.start()
         self._phase = Phase.RECORDING
+        if self._spans is not None:
+            self._spans.start()
         for number in ENDING_SIGNALS:
             # An ignored one (nohup) stays ignored.
             if signal.getsignal(number) is signal.SIG_DFL:
@@ -76,6 +80,8 @@ class Session:
         self._restore_signals()
         if recording and self._profiler is not None:
             self._profiler.stop()
+            if self._spans is not None:
+                self._spans.discard()
 
     def _at_exit(self) -> None:
         try:
@@ -92,13 +98,15 @@ class Session:
         if self._phase is not Phase.RECORDING or self._profiler is None:
             return
         self._phase = Phase.FINISHING
-        try:
+        if self._spans is not None:
+            # They go out while the profile is written.
+            with _one_line_errors("spans were lost"):
+                self._spans.stop()
+        with _one_line_errors("no profile was written"):
             self._deliver(self._profiler.stop())
-        except GreenprofError as error:
-            complain(str(error))
-        except Exception as error:
-            # The program is done and its exit code stands; a traceback of ours would look like its own.
-            complain(f"no profile was written: {type(error).__name__}: {error}")
+        if self._spans is not None:
+            with _one_line_errors("spans were lost"):
+                self._spans.finish()
         self._phase = Phase.DONE
         if self._ending_signal is not None:
             self._end_by(self._ending_signal)
@@ -131,6 +139,17 @@ class Session:
                 # Only a main thread may; any other one ends with the process's own end anyway.
                 with contextlib.suppress(ValueError):
                     signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _one_line_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except GreenprofError as error:
+        complain(str(error))
+    except Exception as error:
+        # The program is done and its exit code stands; a traceback of ours would look like its own.
+        complain(f"{what}: {type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager

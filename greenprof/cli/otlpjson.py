@@ -1,0 +1,230 @@
+"""Spans as OTLP's JSON, as collectors read it from files: one ExportTraceServiceRequest a line.
+
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding says how it differs from protobuf's own
+JSON: ids are hexadecimal, enumerations are numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["request_line", "spans_in"]
+
+Json = dict[str, Any]
+
+# The parent's context is known to be a local or a remote one; it is remote.
+HAS_IS_REMOTE, IS_REMOTE = 0x100, 0x200
+
+
+def request_line(spans: Iterable[ReadableSpan]) -> bytes:
+    """The line, and its end, that holds these spans."""
+    by_resource: dict[Any, dict[Any, list[Json]]] = {}
+    for span in spans:
+        scopes = by_resource.setdefault(span.resource, {})
+        scopes.setdefault(span.instrumentation_scope, []).append(_span(span))
+    request = {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": _attributes(resource.attributes)},
+                "scopeSpans": [
+                    {"scope": _scope(scope), "spans": made, **_schema(scope)}
+                    for scope, made in scopes.items()
+                ],
+                **_schema(resource),
+            }
+            for resource, scopes in by_resource.items()
+        ]
+    }
+    # ASCII, so that lone surrogates, which file names may have, are no obstacle.
+    return json.dumps(request, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _scope(scope: Any) -> Json:
+    if scope is None:
+        return {}
+    made = {"name": scope.name}
+    if scope.version:
+        made["version"] = scope.version
+    if getattr(scope, "attributes", None):
+        made["attributes"] = _attributes(scope.attributes)
+    return made
+
+
+def _schema(said: Any) -> Json:
+    url = getattr(said, "schema_url", None)
+    return {"schemaUrl": url} if url else {}
+
+
+def _span(span: ReadableSpan) -> Json:
+    made = {
+        **_ids(span.get_span_context()),
+        "name": span.name,
+        "kind": span.kind.value + 1,  # 0 is UNSPECIFIED there
+        "startTimeUnixNano": str(span.start_time or 0),
+        "endTimeUnixNano": str(span.end_time or 0),
+        "attributes": _attributes(span.attributes),
+        "status": _status(span.status),
+        "flags": _flags(span.parent),
+    }
+    if span.parent is not None:
+        made["parentSpanId"] = f"{span.parent.span_id:016x}"
+    if span.events:
+        made["events"] = [
+            {
+                "timeUnixNano": str(event.timestamp),
+                "name": event.name,
+                "attributes": _attributes(event.attributes),
+            }
+            for event in span.events
+        ]
+    if span.links:
+        made["links"] = [
+            {
+                **_ids(link.context),
+                "attributes": _attributes(link.attributes),
+                "flags": _flags(link.context),
+            }
+            for link in span.links
+        ]
+    for key in ("attributes", "events", "links"):
+        if lost := getattr(span, f"dropped_{key}", 0):
+            made[f"dropped{key.capitalize()}Count"] = lost
+    return made
+
+
+def _ids(context: Any) -> Json:
+    made = {"traceId": f"{context.trace_id:032x}", "spanId": f"{context.span_id:016x}"}
+    if context.trace_state:
+        made["traceState"] = context.trace_state.to_header()
+    return made
+
+
+def _flags(context: Any) -> int:
+    return HAS_IS_REMOTE | (IS_REMOTE if context is not None and context.is_remote else 0)
+
+
+def _status(status: Any) -> Json:
+    if status is None or not status.status_code.value:
+        return {}
+    made = {"code": status.status_code.value}
+    return {**made, "message": status.description} if status.description else made
+
+
+def _attributes(attributes: Mapping[str, Any] | None) -> list[Json]:
+    return [
+        {"key": str(key), "value": _value(value)} for key, value in dict(attributes or {}).items()
+    ]
+
+
+def _value(value: Any) -> Json:
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"stringValue": value}
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value if math.isfinite(value) else _not_finite(value)}
+    if isinstance(value, bytes):
+        return {"bytesValue": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, Mapping):
+        return {"kvlistValue": {"values": _attributes(value)}}
+    if isinstance(value, Sequence):
+        return {"arrayValue": {"values": [_value(each) for each in value]}}
+    return {"stringValue": str(value)}
+
+
+def _not_finite(value: float) -> str:
+    """By protobuf's rules: JSON has no such numbers."""
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def spans_in(request: Json) -> Iterator[ReadableSpan]:
+    """The spans of a line that `request_line` made, read back."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    for of_resource in request["resourceSpans"]:
+        resource = Resource(_read_attributes(of_resource["resource"]), of_resource.get("schemaUrl"))
+        for of_scope in of_resource["scopeSpans"]:
+            said = of_scope["scope"]
+            scope = InstrumentationScope(
+                said.get("name", ""),
+                said.get("version"),
+                of_scope.get("schemaUrl"),
+                _read_attributes(said),
+            )
+            for span in of_scope["spans"]:
+                yield _read_span(span, resource, scope)
+
+
+def _read_span(made: Json, resource: Any, scope: Any) -> ReadableSpan:
+    from opentelemetry.sdk.trace import Event, ReadableSpan
+    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+    status = made["status"]
+    parent = made.get("parentSpanId")
+    return ReadableSpan(
+        made["name"],
+        _read_context(made, made["spanId"]),
+        None if parent is None else _read_context(made, parent),
+        resource,
+        _read_attributes(made),
+        [
+            Event(event["name"], _read_attributes(event), int(event["timeUnixNano"]))
+            for event in made.get("events", ())
+        ],
+        [
+            Link(_read_context(link, link["spanId"]), _read_attributes(link))
+            for link in made.get("links", ())
+        ],
+        SpanKind(made["kind"] - 1),
+        None,
+        Status(StatusCode(status.get("code", 0)), status.get("message")),
+        int(made["startTimeUnixNano"]),
+        int(made["endTimeUnixNano"]),
+        scope,
+    )
+
+
+def _read_context(made: Json, span_id: str) -> Any:
+    from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+    return SpanContext(
+        int(made["traceId"], 16),
+        int(span_id, 16),
+        is_remote=bool(made["flags"] & IS_REMOTE),
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        trace_state=TraceState.from_header([made.get("traceState", "")]),
+    )
+
+
+def _read_attributes(made: Json) -> dict[str, Any]:
+    return {each["key"]: _read_value(each["value"]) for each in made.get("attributes", ())}
+
+
+def _read_value(made: Json) -> Any:
+    for kind, value in made.items():
+        if kind == "intValue":
+            return int(value)
+        if kind == "doubleValue":
+            return float(value)
+        if kind == "bytesValue":
+            return base64.b64decode(value)
+        if kind == "arrayValue":
+            return [_read_value(each) for each in value["values"]]
+        if kind == "kvlistValue":
+            return {each["key"]: _read_value(each["value"]) for each in value["values"]}
+        return value
+    return None
