@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from greenprof import switches
 from tests import browser as chromium
+from tests import collector
 from tests.postgres import Postgres, running_postgres
 from tests.process_state import ProcessState, settled_differences
 from tests.report_pages import Reports
@@ -21,7 +22,11 @@ from tests.report_pages import Reports
 # A skip is for a capability that a machine may lack, and its reason starts with one of these. In CI any
 # other one fails the run: a suite that skips what it should show is green for nothing. `make test` installs
 # a browser on Linux, so there it has to be one that cannot be had.
-EXPECTED_SKIPS = ("needs Python 3.", *(() if sys.platform == "linux" else ("needs a browser",)))
+EXPECTED_SKIPS = (
+    "needs Python 3.",
+    *(() if sys.platform == "linux" else ("needs a browser",)),
+    *(() if collector.expected() else (collector.SKIP_REASON,)),
+)
 
 
 # What these measure depends on when they get the processor: on a machine that has more to do than cores, a
