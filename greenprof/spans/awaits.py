@@ -42,7 +42,7 @@ PRUNE_AT = 4096
 # Greenlets and functions that were looked at; the tables start anew here.
 _CACHE_LIMIT = 20_000
 # Libraries whose greenlets wait in a hub.
-_WITH_HUBS = ("gevent", "eventlet", "playwright", "greenletio")
+_WITH_HUBS = frozenset({"gevent.hub", "eventlet.hubs", "playwright.sync_api", "greenletio.core"})
 
 
 class Awaits:
@@ -50,8 +50,8 @@ class Awaits:
 
     `tracing` is the `Tracing` in effect where no block in the context says otherwise. `finish` is
     called with a span that has ended and may be recorded, the event, the greenlet that was switched from and the
-    frame that goes on; `failed` with an error of ours; `met` when a library is seen at work for
-    the first time whose awaits do not begin with a switch, or that has a hub.
+    frame that goes on; `failed` with an error of ours; `met` when a library is there for the
+    first time whose awaits do not begin with a switch, or that has a hub.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class Awaits:
         self._silent: dict[int, CodeType] = {}
         self._telling: dict[int, CodeType] = {}
         self.switched = self._make_switched()
-        self._look_for_hubs()
+        entries = {bridge.entry[0] for bridge in bridges.bridges() if bridge.entry is not None}
+        # Modules of libraries that matter once they are imported.
+        self._expected = sorted(entries | _WITH_HUBS)
 
     def _make_switched(
         self,
@@ -160,14 +162,19 @@ class Awaits:
 
         return switched
 
+    def begin(self) -> None:
+        """Look which libraries are there already."""
+        self._look_for_libraries()
+
     def forget(self) -> None:
         """Let all open awaits be: they are another process's, or nobody wants them any more."""
         for span in list(self.open.values()):
             if span is not None:
                 span.ended = True
+        hubs = {0: None} if 0 in self.open else {}
         self.open.clear()
+        self.open.update(hubs)
         self._greenlets.clear()
-        self._look_for_hubs()
 
     # Beginnings.
 
@@ -218,11 +225,10 @@ class Awaits:
 
     def _begun(self, origin: greenlet, target: greenlet) -> None:
         """A greenlet's first switch: the context of whoever started it goes on in it."""
-        if 0 not in self.open:
-            self._look_for_hubs()
+        if self._expected:
+            self._look_for_libraries()
         hub = _library_of_new_hub(target)
         if hub:
-            self._met()
             self._greenlets[id(target)] = ref(target), hub
             self._begin_in_hub(origin, hub)
             return
@@ -278,9 +284,14 @@ class Awaits:
 
     # What greenlets and functions are.
 
-    def _look_for_hubs(self) -> None:
-        if any(name in sys.modules for name in _WITH_HUBS):
-            self.open[0] = None
+    def _look_for_libraries(self) -> None:
+        """See which libraries were imported since the last time."""
+        found = [name for name in self._expected if name in sys.modules]
+        if found:
+            self._expected = [name for name in self._expected if name not in found]
+            if not _WITH_HUBS.isdisjoint(found):
+                self.open[0] = None
+            self._met()
 
     def _is_silent(self, code: CodeType) -> bool:
         if id(code) in self._silent:
@@ -290,8 +301,6 @@ class Awaits:
                 known.clear()
         silent = bridges.awaits_at_entry(code)
         (self._silent if silent else self._telling)[id(code)] = code
-        if silent:
-            self._met()
         return silent
 
     def _is_hub(self, one: greenlet) -> bool:

@@ -89,8 +89,11 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
         at_once = bool(span.hub) or id(top) == span.bridge_frame
         if not at_once:
             other = top = None
-        awaitable = None if span.hub else names.awaitable_in(frame, other)
-        kind = outcomes.thrown(awaitable, None if span.hub else top)
+        waiter = span.waiter()
+        if span.hub and waiter is not None:
+            kind = outcomes.thrown_by_hub(waiter)
+        else:
+            kind = outcomes.thrown(names.awaitable_in(frame, other), top)
         if kind is None and not at_once:
             outcome = outcomes.CANCELLED
         else:

@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from greenlet import GreenletExit
+from greenlet import GreenletExit, greenlet
 
 from greenprof import awaitables
 
@@ -22,6 +22,8 @@ RETURNED, RAISED, CANCELLED = "returned", "raised", "cancelled"
 OTHER = "_OTHER"
 # Older ones are too many to look at.
 _GENERATIONS = (0, 1)
+# An exception that was made for a throw is among the last objects that were made.
+_JUST_MADE = 64
 
 
 def error_type(kind: type[BaseException]) -> str:
@@ -68,6 +70,33 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
                     return type(one)
                 traceback = traceback.tb_next
     return None
+
+
+def thrown_by_hub(waiter: greenlet) -> type[BaseException] | None:
+    """The type of the exception that was just thrown into a greenlet that waited in its hub.
+
+    A timeout knows the greenlet that it is for; what `kill` throws was made for it just now. None
+    for what somebody made before and threw.
+    """
+    for generation in _GENERATIONS:
+        young = gc.get_objects(generation)
+        for at, one in enumerate(reversed(young)):
+            if not _is_exception(one) or one.__traceback__ is not None:
+                continue
+            timer = getattr(one, "timer", None)
+            if timer is not None:
+                if _called_by(timer) is waiter:
+                    return type(one)
+            elif generation == 0 and at < _JUST_MADE:
+                return type(one)
+    return None
+
+
+def _called_by(timer: Any) -> Any:
+    """The greenlet that gevent's or eventlet's timer throws into."""
+    planned = getattr(timer, "tpl", None)
+    callback = planned[0] if planned else getattr(timer, "callback", None)
+    return getattr(callback, "__self__", None)
 
 
 def _is_exception(one: object) -> bool:

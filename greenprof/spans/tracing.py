@@ -242,7 +242,7 @@ class _State:
         awaits = self._awaits = Awaits(finished, self._failed, self._met_library)
         switches.follow(record=False)
         switches.listen(awaits.switched, awaits.open)
-        self._met_library()
+        awaits.begin()
 
     def _met_library(self) -> None:
         spawns.carry_contexts()
