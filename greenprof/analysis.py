@@ -9,12 +9,13 @@ times are integer nanoseconds.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
 from greenprof.errors import OptionError
-from greenprof.profiles import FrameKind, FrameOrigin, Profile, State
+from greenprof.profiles import FrameKind, FrameOrigin, Profile, Sample, State
 from greenprof.sites import (
     WAITS,
     AwaitSite,
@@ -31,6 +32,7 @@ __all__ = [
     "FunctionRow",
     "GroupRow",
     "Totals",
+    "TraceRow",
     "WeightedStack",
     "await_sites",
     "check_clock",
@@ -41,6 +43,7 @@ __all__ = [
     "origin_of",
     "sample_sites",
     "totals",
+    "trace_table",
     "weighted_stacks",
 ]
 
@@ -122,6 +125,19 @@ class FunctionRow:
     def total_ns(self, clock: str) -> int:
         """Return the time in the function and its callees that counts under a clock."""
         return counted_ns(clock, self.total_cpu_ns, self.total_await_ns, self.total_blocked_ns)
+
+
+class TraceRow(NamedTuple):
+    """What was seen of one trace."""
+
+    trace_id: str
+    group: int
+    """The task group that spent most of the trace's time."""
+    spans: int
+    """Its spans that something was seen of."""
+    time_ns: int
+    samples: list[Sample]
+    """The parts of the profile's samples that belong to it."""
 
 
 class WeightedStack(NamedTuple):
@@ -246,6 +262,43 @@ def weighted_stacks(profile: Profile, *, clock: str = "wall") -> Iterator[Weight
         rest_ns = waited_ns(sample)
         if label is not None and rest_ns:
             yield WeightedStack(sample.group, sample.thread, sample.stack, label, rest_ns)
+
+
+def trace_table(profile: Profile, *, clock: str = "wall") -> list[TraceRow]:
+    """Return the traces that samples are linked to, those with the most time first.
+
+    Idle time does not count here: a trace may have a span round a loop that has nothing to do.
+    """
+    check_clock(clock)
+    parts: dict[str, dict[int, Sample]] = {}
+    spans: dict[str, set[int]] = {}
+    for part in profile.span_samples:
+        trace_id = profile.spans[part.span].trace_id
+        spans.setdefault(trace_id, set()).add(part.span)
+        samples = parts.setdefault(trace_id, {})
+        found = samples.get(part.sample)
+        if found is None:
+            found = samples[part.sample] = dataclasses.replace(
+                profile.samples[part.sample], count=0, wall_ns=0, cpu_ns=0
+            )
+        found.count += part.count
+        found.wall_ns += part.wall_ns
+        found.cpu_ns += part.cpu_ns
+    rows = []
+    for trace_id, samples in parts.items():
+        times: dict[int, int] = dict.fromkeys((one.group for one in samples.values()), 0)
+        for one in samples.values():
+            waited = waited_ns(one)
+            awaited = waited if one.state in WAITS else 0
+            blocked = waited if one.state is State.BLOCKED else 0
+            times[one.group] += counted_ns(clock, one.cpu_ns, awaited, blocked)
+        group = max(times, key=lambda group: (times[group], -group))
+        time_ns = sum(times.values())
+        # In the order of the profile's own, not in that in which spans came to them.
+        own = [sample for _, sample in sorted(samples.items())]
+        rows.append(TraceRow(trace_id, group, len(spans[trace_id]), time_ns, own))
+    rows.sort(key=lambda row: (-row.time_ns, row.trace_id))
+    return rows
 
 
 def _times_by_node(profile: Profile) -> list[_Times]:

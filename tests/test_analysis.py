@@ -17,6 +17,7 @@ from greenprof.analysis import (
     group_table,
     sample_sites,
     totals,
+    trace_table,
     weighted_stacks,
 )
 from greenprof.errors import OptionError
@@ -31,14 +32,17 @@ from greenprof.profiles import (
 )
 from tests.profiles import (
     AWAIT,
+    BUSY_TRACE,
     EXECUTE,
     FETCH,
     LAZY_LOAD,
     MS,
+    QUICK_TRACE,
     REPO,
     RUN_SYNC,
     SECOND,
     SLEEP,
+    SLOW_TRACE,
     SPAWN,
     SYNC_EXECUTE,
     app,
@@ -46,6 +50,7 @@ from tests.profiles import (
     library,
     orders_profile,
     profiles,
+    traced_profile,
 )
 
 
@@ -324,3 +329,35 @@ class TestAwaitSites:
         (site,) = await_sites(waiting(app("main", 3), SLEEP, state=State.READY))
         assert (site.seen, site.awaiting_ns, site.ready_ns) == (10, 0, SECOND)
         assert site.wait_ns == SECOND
+
+
+def test_traces_the_one_with_the_most_time_first() -> None:
+    profile = traced_profile()
+    by_clock = {
+        clock: [(row.trace_id, row.time_ns) for row in trace_table(profile, clock=clock)]
+        for clock in CLOCKS
+    }
+    assert by_clock["wall"] == [
+        (SLOW_TRACE, 825 * MS),
+        (BUSY_TRACE, 400 * MS),
+        (QUICK_TRACE, 30 * MS),
+    ]
+    assert by_clock["cpu"][:2] == [(BUSY_TRACE, 400 * MS), (SLOW_TRACE, 25 * MS)]
+    assert by_clock["await"][:2] == [(SLOW_TRACE, 800 * MS), (QUICK_TRACE, 30 * MS)]
+    slow = trace_table(profile)[0]
+    assert profile.groups[slow.group].name == "GET /orders/{}"
+    assert slow.spans == 2
+    assert [(one.state, one.count, one.cpu_ns) for one in slow.samples] == [
+        (State.ON_CPU, 2, 25 * MS),
+        (State.AWAITING, 60, 0),
+        (State.AWAITING, 20, 0),
+    ]
+    assert trace_table(orders_profile()) == []
+
+
+@given(profiles())
+def test_traces_have_each_part_of_a_sample_once(profile: Profile) -> None:
+    for name in ("count", "wall_ns", "cpu_ns"):
+        parts = sum(getattr(part, name) for part in profile.span_samples)
+        rows = trace_table(profile)
+        assert sum(getattr(one, name) for row in rows for one in row.samples) == parts

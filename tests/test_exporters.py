@@ -17,8 +17,18 @@ from hypothesis import given
 from greenprof import analysis
 from greenprof.errors import OptionError, OutputError
 from greenprof.exporters import Exporter, exporters, find_exporter, register_exporter, registry
-from greenprof.profiles import Frame, Profile, ProfileBuilder, ProfileInfo, State
-from tests.profiles import MS, orders_profile, profiles
+from greenprof.exporters.speedscope import MOST_TRACES
+from greenprof.profiles import Frame, Profile, ProfileBuilder, ProfileInfo, SpanRef, State
+from tests.profiles import (
+    BUSY_TRACE,
+    FETCH,
+    MS,
+    QUICK_TRACE,
+    SLOW_TRACE,
+    orders_profile,
+    profiles,
+    traced_profile,
+)
 
 SCHEMA = json.loads(
     (Path(__file__).parent / "data" / "speedscope-file-format-schema.json").read_text()
@@ -263,6 +273,31 @@ class TestSpeedscope:
         document = self.document(builder.build(ProfileInfo()))
         assert list(self.stacks(document)) == [("work (one)", ("f",), 7), ("work (two)", ("f",), 7)]
 
+    def test_traces_come_after_the_groups_the_heaviest_first(self) -> None:
+        document = self.document(traced_profile())
+        plain = self.document(orders_profile())["profiles"]
+        assert document["profiles"][: len(plain)] == plain
+        assert [(one["name"], one["endValue"]) for one in document["profiles"][len(plain) :]] == [
+            (f"trace {SLOW_TRACE} (GET /orders/{{}})", 825 * MS),
+            (f"trace {BUSY_TRACE} (GET /report)", 400 * MS),
+            (f"trace {QUICK_TRACE} (GET /orders/{{}})", 30 * MS),
+        ]
+        slow = {(s[-1], ns) for name, s, ns in self.stacks(document) if SLOW_TRACE in name}
+        assert slow == {("[await]", 600 * MS), ("[await]", 200 * MS), (FETCH.name, 25 * MS)}
+        awaited = self.document(traced_profile(), "await")["profiles"]
+        assert [one["name"][:8] for one in awaited] == ["GET /ord", "trace 51", "trace 9c"]
+
+    def test_of_many_traces_the_heaviest_are_there(self) -> None:
+        builder = ProfileBuilder()
+        key = builder.group("g", "asyncio"), builder.thread("t"), -1, State.AWAITING
+        builder.add(*key, 1000, 1000, 0)
+        for number in range(30):
+            span = builder.span(SpanRef(f"{number:032x}", "1" * 16))
+            builder.add_part(span, key, 1, number + 1)
+        document = self.document(builder.build(ProfileInfo()))
+        weights = [one["endValue"] for one in document["profiles"][1:]]
+        assert weights == list(range(30, 30 - MOST_TRACES, -1))
+
     def test_an_empty_profile_is_valid(self) -> None:
         assert self.document(Profile())["profiles"] == []
 
@@ -270,7 +305,8 @@ class TestSpeedscope:
     def test_any_profile_is_valid(self, profile: Profile) -> None:
         document = self.document(profile)
         expected = sum(stack.weight_ns for stack in analysis.weighted_stacks(profile))
-        assert sum(weight for _, _, weight in self.stacks(document)) == expected
+        groups = [one for one in self.stacks(document) if not one[0].startswith("trace ")]
+        assert sum(weight for _, _, weight in groups) == expected
         frames = [json.dumps(frame) for frame in document["shared"]["frames"]]
         assert len(frames) == len(set(frames))
         assert all(frame["name"].isprintable() for frame in document["shared"]["frames"])

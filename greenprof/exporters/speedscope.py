@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
-from greenprof.analysis import weighted_stacks
+from greenprof.analysis import trace_table, weighted_stacks
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
 from greenprof.profiles import Frame, Profile
 
-__all__ = ["EXPORTER", "render"]
+__all__ = ["EXPORTER", "MOST_TRACES", "render"]
+
+MOST_TRACES: Final = 20
+"""Traces that get a profile of their own: those with the most time."""
+
+_Weighted = tuple[list[int], int]
+"""A stack, as indexes of frames, and its weight."""
 
 
 def render(profile: Profile, /, *, clock: str = "wall") -> str:
     """Return a JSON document with one profile for each task group on each thread; none if empty.
+
+    After those come the traces with the most time, if spans were recorded.
 
     Weights are nanoseconds and combine the clocks as the collapsed format does: code that ran
     weighs its CPU time; under the wall clock waiting ends in a frame `[await]`, `[ready]`,
@@ -22,31 +32,26 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
     """
     frames = _Frames()
     indexes = [frames.index(_frame(frame)) for frame in profile.frames]
-    stacks: dict[tuple[int, int], list[tuple[list[int], int]]] = {}
+    stacks: dict[tuple[int, int], list[_Weighted]] = {}
     busy: dict[tuple[int, int], int] = {}
-    for group, thread, node, label, weight_ns in weighted_stacks(profile, clock=clock):
-        stack = [indexes[frame] for frame in profile.frame_ids(node)]
-        if label or not stack:
-            stack.append(frames.index({"name": label or "[no stack]"}))
+    for group, thread, label, stack, weight_ns in _stacks(profile, clock, frames, indexes):
         stacks.setdefault((group, thread), []).append((stack, weight_ns))
         busy.setdefault((group, thread), 0)
         if label not in ("[idle]", "[blocked]"):
             busy[group, thread] += weight_ns
-    profiles: list[dict[str, Any]] = [
-        {
-            "type": "sampled",
-            "name": _name(profile, group, thread),
-            "unit": "nanoseconds",
-            "startValue": 0,
-            "endValue": sum(weight for _, weight in weighted),
-            "samples": [stack for stack, _ in weighted],
-            "weights": [weight for _, weight in weighted],
-        }
+    profiles = [
+        _sampled(_name(profile, group, thread), weighted)
         # The busiest is what is looked at first: not a pool of threads that wait for work.
         for (group, thread), weighted in sorted(
             stacks.items(), key=lambda item: (-busy[item[0]], item[0])
         )
     ]
+    for row in trace_table(profile, clock=clock)[:MOST_TRACES]:
+        of_trace = dataclasses.replace(profile, samples=row.samples)
+        found = [(stack, ns) for *_, stack, ns in _stacks(of_trace, clock, frames, indexes)]
+        if found:
+            name = f"trace {row.trace_id} ({profile.groups[row.group].name})"
+            profiles.append(_sampled(printable(name), found))
     document: dict[str, Any] = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": printable(f"greenprof {profile.info.greenprof}".strip()),
@@ -56,6 +61,29 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
         "profiles": profiles,
     }
     return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+def _stacks(
+    profile: Profile, clock: str, frames: _Frames, indexes: list[int]
+) -> Iterator[tuple[int, int, str, list[int], int]]:
+    """Yield group, thread, label, stack and weight; `indexes` are those of the profile's frames."""
+    for group, thread, node, label, weight_ns in weighted_stacks(profile, clock=clock):
+        stack = [indexes[frame] for frame in profile.frame_ids(node)]
+        if label or not stack:
+            stack.append(frames.index({"name": label or "[no stack]"}))
+        yield group, thread, label, stack, weight_ns
+
+
+def _sampled(name: str, weighted: list[_Weighted]) -> dict[str, Any]:
+    return {
+        "type": "sampled",
+        "name": name,
+        "unit": "nanoseconds",
+        "startValue": 0,
+        "endValue": sum(weight for _, weight in weighted),
+        "samples": [stack for stack, _ in weighted],
+        "weights": [weight for _, weight in weighted],
+    }
 
 
 class _Frames:
