@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import faulthandler
 import gc
@@ -20,7 +21,11 @@ import uvloop
 from opentelemetry import context, metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from sqlalchemy.util import await_only, greenlet_spawn
 
 import greenprof
 from greenprof import switches
@@ -733,3 +738,112 @@ def test_a_forked_child_measures_on(measured: Measured) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
     [point] = measured.points("greenprof.await.duration")
     assert point.sum == 1.0
+
+
+# Together with what ends awaits: `greenprof.trace(metrics=True)`.
+
+
+async def look_up() -> None:
+    await asyncio.sleep(0.002)
+
+
+async def fail() -> None:
+    raise LookupError("no such customer")
+
+
+def sync_code(times: int) -> None:
+    for _ in range(times):
+        await_only(look_up())
+    with contextlib.suppress(LookupError):
+        await_only(fail())
+
+
+def traced_tasks(measured: Measured, tasks: int, times: int, **options: Any) -> int:
+    """Tasks that await over SQLAlchemy's bridge, all at once; returns the number of spans exported."""
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(tasks):
+                group.create_task(greenlet_spawn(sync_code, times))
+        await until(lambda: lag_of(measured)[0] >= 1)
+
+    with greenprof.trace(tracers, metrics=True, meter_provider=measured.provider, **options):
+        asyncio.run(main())
+    tracers.shutdown()
+    return len(exporter.get_finished_spans())
+
+
+def test_a_traced_program_is_measured(measured: Measured) -> None:
+    assert traced_tasks(measured, tasks=5, times=4) == 25
+    points = measured.points("greenprof.await.duration")
+    counts = {
+        (point.attributes["greenprof.outcome"], point.attributes.get("error.type")): point.count
+        for point in points
+    }
+    assert counts == {("returned", None): 20, ("raised", "LookupError"): 5}
+    assert {point.attributes["code.function.name"] for point in points} == {f"{__name__}.sync_code"}
+    assert {point.attributes["code.file.path"] for point in points} == {__file__}
+    assert len({point.attributes["code.line.number"] for point in points}) == 2
+    assert {point.attributes["greenprof.bridge"] for point in points} == {"sqlalchemy"}
+    [returned] = [each for each in points if each.attributes["greenprof.outcome"] == "returned"]
+    assert returned.min >= 0.001
+    assert lag_of(measured)[0] >= 1
+    # There and back for each await, and for each task's greenlet.
+    assert measured.number("greenprof.greenlet.switches") >= 2 * 25
+
+
+def test_awaits_too_short_for_a_span_are_measured(measured: Measured) -> None:
+    assert traced_tasks(measured, tasks=2, times=3, min_duration=60.0) == 0
+    assert sum(point.count for point in measured.points("greenprof.await.duration")) == 8
+    assert measured.points("greenprof.spans.dropped") == []
+
+
+def test_spans_over_the_limit_are_counted_as_dropped(measured: Measured) -> None:
+    exported = traced_tasks(measured, tasks=5, times=4, max_spans_per_second=1)
+    [point] = measured.points("greenprof.spans.dropped")
+    assert dict(point.attributes) == {"greenprof.reason": "rate limit"}
+    assert point.value == 25 - exported
+    assert exported < 25
+
+
+GEVENT_TRACED = """
+from gevent import monkey; monkey.patch_all()
+import time
+import gevent
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+import greenprof
+
+reader = InMemoryMetricReader()
+meters = MeterProvider(metric_readers=[reader])
+
+def visit():
+    for _ in range(5):
+        time.sleep(0.002)
+    time.sleep(0.6)
+
+with greenprof.trace(TracerProvider(), meter_provider=meters):
+    gevent.joinall([gevent.spawn(visit) for _ in range(10)])
+[scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+for metric in sorted(scope.metrics, key=lambda metric: metric.name):
+    points = metric.data.data_points
+    lines = sorted({str(point.attributes.get("code.function.name")) for point in points})
+    print(metric.name, sum(getattr(point, "count", 0) for point in points), *lines)
+"""
+
+
+def test_a_traced_gevent_program_is_measured() -> None:
+    done = run_python("-W", "error", "-c", GEVENT_TRACED)
+    durations, switched, lag = done.stdout.splitlines()
+    name, count, *functions = durations.split()
+    assert name == "greenprof.await.duration"
+    assert int(count) >= 60  # the wait for all of them is one too
+    assert "__main__.visit" in functions or "visit" in functions
+    assert switched.startswith("greenprof.greenlet.switches ")
+    assert lag.startswith("greenprof.loop.lag ")
+    assert int(lag.split()[1]) >= 1
+    assert done.stderr == ""
