@@ -89,9 +89,8 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
         at_once = bool(span.hub) or id(top) == span.bridge_frame
         if not at_once:
             other = top = None
-        waiter = span.waiter()
-        if span.hub and waiter is not None:
-            kind = outcomes.thrown_by_hub(waiter)
+        if span.hub:
+            kind = outcomes.thrown_by_hub(top)
         else:
             kind = outcomes.thrown(names.awaitable_in(frame, other), top)
         if kind is None and not at_once:

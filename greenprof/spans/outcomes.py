@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from greenlet import GreenletExit, greenlet
+from greenlet import GreenletExit
 
 from greenprof import awaitables
 
@@ -57,9 +57,9 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
     if bridge_frame is None:
         return None
     # Where it has a name there. From Python 3.12 on it has no traceback while it is thrown.
-    named = [one for one in dict(bridge_frame.f_locals).values() if _is_exception(one)]
-    if len(named) == 1:
-        return type(named[0])
+    named = _named_in(bridge_frame)
+    if named is not None:
+        return named
     for generation in _GENERATIONS:
         for one in reversed(gc.get_objects(generation)):
             if not _is_exception(one):
@@ -72,31 +72,29 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
     return None
 
 
-def thrown_by_hub(waiter: greenlet) -> type[BaseException] | None:
+def thrown_by_hub(hub_frame: FrameType | None) -> type[BaseException] | None:
     """The type of the exception that was just thrown into a greenlet that waited in its hub.
 
-    A timeout knows the greenlet that it is for; what `kill` throws was made for it just now. None
-    for what somebody made before and threw.
+    A timeout is at hand where the hub stands; what `kill` throws was made for it just now. None for
+    what somebody made before and threw.
     """
-    for generation in _GENERATIONS:
-        young = gc.get_objects(generation)
-        for at, one in enumerate(reversed(young)):
-            if not _is_exception(one) or one.__traceback__ is not None:
-                continue
-            timer = getattr(one, "timer", None)
-            if timer is not None:
-                if _called_by(timer) is waiter:
-                    return type(one)
-            elif generation == 0 and at < _JUST_MADE:
-                return type(one)
+    named = None if hub_frame is None else _named_in(hub_frame)
+    if named is not None:
+        return named
+    for one in list(reversed(gc.get_objects(0)))[:_JUST_MADE]:
+        if _is_exception(one) and one.__traceback__ is None:
+            return type(one)
     return None
 
 
-def _called_by(timer: Any) -> Any:
-    """The greenlet that gevent's or eventlet's timer throws into."""
-    planned = getattr(timer, "tpl", None)
-    callback = planned[0] if planned else getattr(timer, "callback", None)
-    return getattr(callback, "__self__", None)
+def _named_in(frame: FrameType) -> type[BaseException] | None:
+    """The type of the only exception that is among a frame's variables, or in a tuple there."""
+    found: list[Any] = []
+    for value in dict(frame.f_locals).values():
+        for one in value if type(value) is tuple else (value,):
+            if _is_exception(one) and not any(one is other for other in found):
+                found.append(one)
+    return type(found[0]) if len(found) == 1 else None
 
 
 def _is_exception(one: object) -> bool:
