@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["request_line", "spans_in"]
+__all__ = ["request_line"]
 
 Json = dict[str, Any]
 
@@ -148,83 +148,3 @@ def _not_finite(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
-
-
-def spans_in(request: Json) -> Iterator[ReadableSpan]:
-    """The spans of a line that `request_line` made, read back."""
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    for of_resource in request["resourceSpans"]:
-        resource = Resource(_read_attributes(of_resource["resource"]), of_resource.get("schemaUrl"))
-        for of_scope in of_resource["scopeSpans"]:
-            said = of_scope["scope"]
-            scope = InstrumentationScope(
-                said.get("name", ""),
-                said.get("version"),
-                of_scope.get("schemaUrl"),
-                _read_attributes(said),
-            )
-            for span in of_scope["spans"]:
-                yield _read_span(span, resource, scope)
-
-
-def _read_span(made: Json, resource: Any, scope: Any) -> ReadableSpan:
-    from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-
-    status = made["status"]
-    parent = made.get("parentSpanId")
-    return ReadableSpan(
-        made["name"],
-        _read_context(made, made["spanId"]),
-        None if parent is None else _read_context(made, parent),
-        resource,
-        _read_attributes(made),
-        [
-            Event(event["name"], _read_attributes(event), int(event["timeUnixNano"]))
-            for event in made.get("events", ())
-        ],
-        [
-            Link(_read_context(link, link["spanId"]), _read_attributes(link))
-            for link in made.get("links", ())
-        ],
-        SpanKind(made["kind"] - 1),
-        None,
-        Status(StatusCode(status.get("code", 0)), status.get("message")),
-        int(made["startTimeUnixNano"]),
-        int(made["endTimeUnixNano"]),
-        scope,
-    )
-
-
-def _read_context(made: Json, span_id: str) -> Any:
-    from opentelemetry.trace import SpanContext, TraceFlags, TraceState
-
-    return SpanContext(
-        int(made["traceId"], 16),
-        int(span_id, 16),
-        is_remote=bool(made["flags"] & IS_REMOTE),
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
-        trace_state=TraceState.from_header([made.get("traceState", "")]),
-    )
-
-
-def _read_attributes(made: Json) -> dict[str, Any]:
-    return {each["key"]: _read_value(each["value"]) for each in made.get("attributes", ())}
-
-
-def _read_value(made: Json) -> Any:
-    for kind, value in made.items():
-        if kind == "intValue":
-            return int(value)
-        if kind == "doubleValue":
-            return float(value)
-        if kind == "bytesValue":
-            return base64.b64decode(value)
-        if kind == "arrayValue":
-            return [_read_value(each) for each in value["values"]]
-        if kind == "kvlistValue":
-            return {each["key"]: _read_value(each["value"]) for each in value["values"]}
-        return value
-    return None

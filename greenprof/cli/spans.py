@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as trace_api
@@ -13,11 +13,10 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from greenprof import Tracing
 from greenprof.cli.otlp import Destination, sends_to
-from greenprof.cli.sender import Sender
-from greenprof.cli.spanqueue import SpanQueue, Tally
+from greenprof.cli.sender import Sender, SpanOutput
+from greenprof.cli.tally import Tally
 from greenprof.cli.terminal import complain, say
 from greenprof.errors import OutputError
-from greenprof.output import GrowingOutput
 from greenprof.printable import printable
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ __all__ = ["Providers", "RunSpans", "SpanFile"]
 
 # How long a program's end may be held up for the sake of its spans.
 END_LIMIT_S = 2.0
+OTLP, FILE = "otlp", "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +38,11 @@ class SpanFile:
     force: bool
 
 
-class FileTarget:
-    """Writes lines to a file as they come."""
-
-    def __init__(self, file: SpanFile) -> None:
-        self._output = GrowingOutput(file.path, force=file.force)
-        self.wanted = True
-        """Whether there is to be a file where there were no spans."""
-
-    def put(self, line: bytes) -> None:
-        """Append a line."""
-        self._output.append(line)
-
-    def finish(self, _limit_s: float) -> Tally | None:
-        """Close the file."""
-        if self.wanted:
-            self._output.append(b"")
-        self._output.close()
-        return None
-
-    def abandon(self) -> None:
-        """The parent writes it."""
-
-
 class Providers:
     """The provider that records awaits: the program's as soon as it has a global one, else greenprof's.
 
     greenprof's own is never made the global one: it would displace the program's, which comes later. To
-    the program's the queues are added, so that they have its spans too.
+    the program's the sender is added, so that it has its spans too.
     """
 
     def __init__(self, service: str) -> None:
@@ -76,16 +53,16 @@ class Providers:
         self.adopted: Any = None
         self.refused = False
         """The program's provider takes no span processors."""
-        self._queues: list[SpanQueue] = []
+        self._sender: Sender | None = None
         self._in_child = False
         self._set_global: Callable[..., Any] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
-    def add(self, queue: SpanQueue) -> None:
-        """Give a queue all spans, whoever's they are."""
-        self._queues.append(queue)
-        self.own.add_span_processor(queue)
+    def feed(self, sender: Sender) -> None:
+        """Give the sender all spans, whoever's they are."""
+        self._sender = sender
+        self.own.add_span_processor(sender)
 
     def current(self) -> Any:
         """The provider for a span that begins now; None in a forked child without one of its own."""
@@ -129,21 +106,10 @@ class Providers:
         if add is None:
             self.refused = True
             return
-        for queue in self._queues:
-            add(queue)
+        add(self._sender)
 
     def _forked(self) -> None:
         self._in_child = True
-
-
-@dataclass(slots=True)
-class Way:
-    """One output, and what is said about it."""
-
-    queue: SpanQueue
-    shown: str
-    verb: str
-    left_out: str = ""
 
 
 @dataclass(slots=True)
@@ -156,35 +122,37 @@ class RunSpans:
     file: SpanFile | None
     service: str
     quiet: bool
-    _ways: list[Way] = field(default_factory=list)
-    _file: FileTarget | None = None
+    _sender: Sender | None = None
     _providers: Providers | None = None
     _tracing: Tracing | None = None
 
     def start(self) -> None:
         """Raises GreenprofError where spans cannot be had."""
-        providers = self._providers = Providers(self.service)
+        providers = Providers(self.service)
         tracing = Tracing(providers.current, **self.options)
-        if self.destination is not None:
-            self._ways.append(self._way_to(self.destination, providers))
-        if self.file is not None:
-            self._file = FileTarget(self.file)
-            queue = SpanQueue(self._file)
-            self._ways.append(Way(queue, printable(self.file.shown), "wrote"))
-        for way in self._ways:
-            providers.add(way.queue)
-        providers.watch()
-        self._tracing = tracing.start()
-
-    def _way_to(self, destination: Destination, providers: Providers) -> Way:
         try:
-            sender = Sender(destination)
+            self._sender = Sender(self._outputs(providers), END_LIMIT_S)
         except Exception as error:
             raise OutputError(
-                f"cannot start the process that sends spans: {printable(str(error))}; use --spans FILE"
+                f"cannot start the process that gives spans out: {printable(str(error))};"
+                " run without --otlp and --spans"
             ) from None
-        queue = SpanQueue(sender, lambda span: not providers.sends_itself(span, destination))
-        return Way(queue, destination.shown, "sent", "the program sends there itself")
+        providers.feed(self._sender)
+        providers.watch()
+        self._providers = providers
+        self._tracing = tracing.start()
+
+    def _outputs(self, providers: Providers) -> list[SpanOutput]:
+        outputs = []
+        if (to := self.destination) is not None:
+            place = {"protocol": to.protocol, "endpoint": to.endpoint}
+            outputs.append(
+                SpanOutput(OTLP, place, lambda span: not providers.sends_itself(span, to))
+            )
+        if self.file is not None:
+            arguments = {"path": self.file.path, "force": self.file.force}
+            outputs.append(SpanOutput(FILE, arguments))
+        return outputs
 
     def stop(self) -> None:
         """Record no more, and begin to get what is left out."""
@@ -192,28 +160,39 @@ class RunSpans:
             self._providers.unwatch()
         if self._tracing is not None and self._tracing.running:
             self._tracing.stop()
-        for way in self._ways:
-            way.queue.end_within(END_LIMIT_S)
+        if self._sender is not None:
+            self._sender.end()
 
     def finish(self) -> None:
         """Wait for what `stop` began, within its bound, and say what became of the spans."""
-        for way in self._ways:
-            tally = way.queue.finish()
-            failed = tally.failed or tally.queue_full
-            if failed or not self.quiet:
-                self._say(way, tally)
+        if self._sender is None:
+            return
+        for name, tally in self._sender.finish().items():
+            if tally.failed or tally.queue_full or not self.quiet:
+                self._say(name, tally)
         self._say_lost()
 
-    def _say(self, way: Way, tally: Tally) -> None:
+    def discard(self) -> None:
+        """Stop, and leave nothing: the program never began."""
+        if self._sender is not None:
+            self._sender.discard()
+        self.stop()
+
+    def _say(self, name: str, tally: Tally) -> None:
+        shown, verb = "", "sent"
+        if name == OTLP and self.destination is not None:
+            shown = self.destination.shown
+        elif self.file is not None:
+            shown, verb = printable(self.file.shown), "wrote"
         total = tally.out + tally.failed + tally.queue_full
         number = f"{tally.out} of {total}" if total > tally.out else str(tally.out)
-        words = [f"greenprof: {way.verb} {number} span{'s' * (total != 1)} to {way.shown}"]
+        words = [f"greenprof: {verb} {number} span{'s' * (total != 1)} to {shown}"]
         if tally.failed:
             words.append(f"{tally.failed} failed: {printable(tally.reason)}")
         if tally.queue_full:
             words.append(f"{tally.queue_full} dropped: queue full")
         if tally.left_out:
-            words.append(f"{tally.left_out} left out: {way.left_out}")
+            words.append(f"{tally.left_out} left to the program, which sends there itself")
         say("; ".join(words))
 
     def _say_lost(self) -> None:
@@ -226,11 +205,3 @@ class RunSpans:
                 "the program's tracer provider takes no span processors: it got the spans of awaits,"
                 " --otlp and --spans did not"
             )
-
-    def discard(self) -> None:
-        """Stop, and leave nothing: the program never began."""
-        if self._file is not None:
-            self._file.wanted = False
-        self.stop()
-        for way in self._ways:
-            way.queue.finish()
