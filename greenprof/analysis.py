@@ -136,8 +136,8 @@ class TraceRow(NamedTuple):
     spans: int
     """Its spans that something was seen of."""
     time_ns: int
-    samples: list[Sample]
-    """The parts of the profile's samples that belong to it."""
+    parts: dict[int, Sample]
+    """What belongs to it of the profile's samples, by their indexes."""
 
 
 class WeightedStack(NamedTuple):
@@ -294,8 +294,8 @@ def trace_table(profile: Profile, *, clock: str = "wall") -> list[TraceRow]:
             times[one.group] += counted_ns(clock, one.cpu_ns, awaited, blocked)
         group = max(times, key=lambda group: (times[group], -group))
         time_ns = sum(times.values())
-        # In the order of the profile's own, not in that in which spans came to them.
-        own = [sample for _, sample in sorted(samples.items())]
+        # In the order of the samples, not in that in which spans came to them.
+        own = dict(sorted(samples.items()))
         rows.append(TraceRow(trace_id, group, len(spans[trace_id]), time_ns, own))
     rows.sort(key=lambda row: (-row.time_ns, row.trace_id))
     return rows

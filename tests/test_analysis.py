@@ -347,11 +347,12 @@ def test_traces_the_one_with_the_most_time_first() -> None:
     slow = trace_table(profile)[0]
     assert profile.groups[slow.group].name == "GET /orders/{}"
     assert slow.spans == 2
-    assert [(one.state, one.count, one.cpu_ns) for one in slow.samples] == [
+    assert [(one.state, one.count, one.cpu_ns) for one in slow.parts.values()] == [
         (State.ON_CPU, 2, 25 * MS),
         (State.AWAITING, 60, 0),
         (State.AWAITING, 20, 0),
     ]
+    assert all(profile.samples[index].stack == one.stack for index, one in slow.parts.items())
     assert trace_table(orders_profile()) == []
 
 
@@ -360,4 +361,4 @@ def test_traces_have_each_part_of_a_sample_once(profile: Profile) -> None:
     for name in ("count", "wall_ns", "cpu_ns"):
         parts = sum(getattr(part, name) for part in profile.span_samples)
         rows = trace_table(profile)
-        assert sum(getattr(one, name) for row in rows for one in row.samples) == parts
+        assert sum(getattr(one, name) for row in rows for one in row.parts.values()) == parts

@@ -47,7 +47,7 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
         )
     ]
     for row in trace_table(profile, clock=clock)[:MOST_TRACES]:
-        of_trace = dataclasses.replace(profile, samples=row.samples)
+        of_trace = dataclasses.replace(profile, samples=list(row.parts.values()))
         found = [(stack, ns) for *_, stack, ns in _stacks(of_trace, clock, frames, indexes)]
         if found:
             name = f"trace {row.trace_id} ({profile.groups[row.group].name})"

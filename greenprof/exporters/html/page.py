@@ -22,6 +22,7 @@ PACKAGE = "greenprof.exporters.html"
 SCRIPTS = (
     "units.js",
     "profile.js",
+    "traces.js",
     "viewtree.js",
     "boxes.js",
     "chart.js",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from greenprof.analysis import AwaitSite, function_key, origin_of, sample_sites
+from greenprof.analysis import AwaitSite, function_key, origin_of, sample_sites, trace_table
 from greenprof.exporters.headline import Fact, headline, reader_warnings
 from greenprof.exporters.units import place
 from greenprof.printable import printable
@@ -67,6 +67,7 @@ def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
             "site": site_of_sample,
         },
         "sites": _sites(sites, functions),
+        **_traces(profile, clock),
     }
 
 
@@ -110,6 +111,26 @@ def _sites(sites: list[AwaitSite], functions: _Functions) -> dict[str, list[Any]
         "line": [site.line for site in sites],
         "origin": [_ORIGINS[site.origin] for site in sites],
         "awaited": [_text(site.awaited) for site in sites],
+    }
+
+
+def _traces(profile: Profile, clock: str) -> dict[str, dict[str, list[Any]]]:
+    """The traces with the most time first, and their parts of the samples in the same order."""
+    rows = trace_table(profile, clock=clock)
+    return {
+        "traces": {
+            "id": [row.trace_id for row in rows],
+            "group": [row.group for row in rows],
+            "spans": [row.spans for row in rows],
+            "time": [row.time_ns for row in rows],
+            "parts": [len(row.parts) for row in rows],
+        },
+        "parts": {
+            "sample": [index for row in rows for index in row.parts],
+            "count": [part.count for row in rows for part in row.parts.values()],
+            "wall": [part.wall_ns for row in rows for part in row.parts.values()],
+            "cpu": [part.cpu_ns for row in rows for part in row.parts.values()],
+        },
     }
 
 

@@ -147,7 +147,8 @@ class Chart {
 
   /** The distinct tasks of a box: {tasks, groups: the five heaviest names}. */
   tasksUnder(box) {
-    const { samples, groups } = this.tree.profile;
+    const { profile } = this.tree;
+    const { samples, groups } = profile;
     const mask = this.samplesUnder(box);
     const weights = new Float64Array(groups.name.length).fill(-1);
     const times = CLOCK_TIMES[this.clock].map((name) =>
@@ -164,7 +165,7 @@ class Chart {
     const found = [...weights.keys()].filter((group) => weights[group] >= 0);
     found.sort((one, other) => weights[other] - weights[one]);
     return {
-      tasks: found.reduce((sum, group) => sum + groups.tasks[group], 0),
+      tasks: found.reduce((sum, group) => sum + profile.tasksOf(group), 0),
       groups: found.slice(0, 5).map((group) => groups.name[group]),
     };
   }

@@ -27,16 +27,20 @@ const BUTTON_HINTS = {
 /** Facts that stand beside the title: they tell recordings apart, the others tell what is in it. */
 const PROGRAM_FACTS = ["Python", "processes", "recorded"];
 
-/** Fill the header with the payload's title and facts. */
-function showHeader(header, { title, header: facts }) {
+/** Fill the header with the payload's title and facts; of a trace, with its own. */
+function showHeader(header, profile) {
+  const { title, header: facts } = profile.payload;
   header.querySelector("h1").replaceChildren(isolated(title));
   const [program, numbers] = header.querySelectorAll(".facts");
-  for (const [label, value, hint] of facts) {
+  const known = facts.filter(([label]) => PROGRAM_FACTS.includes(label));
+  program.replaceChildren();
+  numbers.replaceChildren();
+  for (const [label, value, hint] of profile.trace ? [...traceFacts(profile), ...known] : facts) {
     const list = PROGRAM_FACTS.includes(label) ? program : numbers;
     // Other interpreters' versions say their name: "CPython 3.11.7", "PyPy 7.3".
-    const known = label === "Python" && !/^\d/.test(value);
+    const named = label === "Python" && !/^\d/.test(value);
     list.append(element("li", { title: hint && `${label}: ${value} (${hint})` },
-      element("span", { class: "label" }, known ? "" : label), " ",
+      element("span", { class: "label" }, named ? "" : label), " ",
       isolated(value, "value", "")));
   }
 }

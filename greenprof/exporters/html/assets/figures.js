@@ -35,6 +35,11 @@ function partOf(scope, sample) {
   return scope === null ? PART_ALL : scope[sample];
 }
 
+/** Whether all that was recorded is within a scope. */
+function isWhole(profile, scope) {
+  return scope === null && profile.trace === "";
+}
+
 /** Sums for each stack node and what is below it within a scope, SUMMED columns each. */
 function nodeTotals(profile, scope, idle) {
   const { samples, sampleCount, nodeParent, nodeCount } = profile;
@@ -164,7 +169,7 @@ function functionRows(profile, scope, shown = ALL_SHOWN) {
   const bridges = profile.bridgeFunctions;
   const rows = [];
   for (let fn = 0; fn < functionCount; fn++) {
-    if (scope === null || sums.has(fn)) {
+    if (isWhole(profile, scope) || sums.has(fn)) {
       const row = {
         fn,
         name: functions.name[fn],
@@ -217,7 +222,8 @@ function siteRows(profile, scope) {
       rows[site].ready += samples.ready[sample];
     }
   }
-  return scope === null ? rows : rows.filter((row) => row.seen + row.awaiting + row.ready > 0);
+  const has = (row) => row.seen + row.awaiting + row.ready > 0;
+  return isWhole(profile, scope) ? rows : rows.filter(has);
 }
 
 /** Task groups: {group, name, kind, tasks, cpu, awaiting, ready, blocked, idle, seen}. */
@@ -227,7 +233,7 @@ function groupRows(profile, scope) {
     group,
     name,
     kind: groups.kind[group],
-    tasks: groups.tasks[group],
+    tasks: profile.tasksOf(group),
     cpu: 0,
     awaiting: 0,
     ready: 0,
@@ -250,5 +256,5 @@ function groupRows(profile, scope) {
     }
   }
   const has = (row) => row.seen + row.cpu + row.awaiting + row.ready + row.blocked + row.idle > 0;
-  return scope === null ? rows : rows.filter(has);
+  return isWhole(profile, scope) ? rows : rows.filter(has);
 }

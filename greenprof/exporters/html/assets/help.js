@@ -18,6 +18,7 @@ const HELP_KEYS = [
     ["m", "my code only"],
     ["f", "bridge internals, folded or not"],
     ["i", "idle time"],
+    ["r", "one trace, where spans were recorded"],
   ]],
   ["Find", [
     ["/", "search"],
@@ -43,6 +44,7 @@ const HELP_WORDS = [
   ["blocked", "inside a call that holds up the thread, and with it the event loop."],
   ["bridge", "library code that lets sync code await, by switching greenlets. Its frames are "
     + "folded away; a dashed line, the greenlet boundary, is where they were."],
+  ["trace", "OpenTelemetry's: the samples that were taken while one of its spans was current."],
   ["await site", "the line of your code that waited, whatever libraries lie between."],
   ["self, total", "in the function itself; in it and all that it called. Recursion counts once."],
   ["link", "the address of the page holds all that you chose: it can be sent or kept."],

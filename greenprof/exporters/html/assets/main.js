@@ -20,10 +20,10 @@ class ReportPage {
     this.darkSystem = matchMedia("(prefers-color-scheme: dark)");
     this.printing = matchMedia("print");
 
-    showHeader(byId("header"), payload);
     showWarnings(byId("warnings"), payload.warnings);
     this.openHelp = makeHelp(byId("help"), payload.header);
     this.toolbar = new Toolbar(byId("toolbar"), byId("header"), this.state, this.openHelp);
+    this.traceField = new TraceField(byId("trace"), this.profile, this.state);
     this.legend = new Legend(byId("legend"), this.profile);
     this.nothing = byId("nothing");
     this.host = byId("graph");
@@ -94,13 +94,20 @@ class ReportPage {
     if (has("theme")) {
       document.documentElement.dataset.theme = state.theme;
     }
+    if (!this.profile.traces.count) {
+      state.trace = "";
+    }
+    if (has("trace")) {
+      this.profile.choose(state.trace);
+      showHeader(document.getElementById("header"), this.profile);
+    }
     if (state.fn >= this.profile.functionCount) {
       Object.assign(state, { fn: -1, mark: false });
     }
     if (state.view === "sandwich" && state.fn < 0) {
       state.fn = firstFunction(this.profile, state.clock);
     }
-    const newTree = has("group", "bridges", "mine", "idle");
+    const newTree = has("group", "bridges", "mine", "idle", "trace");
     if (newTree) {
       this.tree = new ViewTree(this.profile, state);
     }
@@ -332,9 +339,12 @@ class ReportPage {
 
   /** End what stands out: the search, then the marked function; in the filter, the filter. */
   escape({ target }) {
-    const { state, tables, toolbar } = this;
+    const { state, tables, toolbar, traceField } = this;
     if (target === tables.filter) {
       return state.filter ? state.set({ filter: "" }) : target.blur();
+    }
+    if (target === traceField.input) {
+      return target.value ? traceField.end() : target.blur();
     }
     if (target === toolbar.search) {
       // A field keeps the other keys for itself.
@@ -368,6 +378,7 @@ class ReportPage {
       f: flip("bridges"),
       m: flip("mine"),
       i: flip("idle"),
+      r: () => this.profile.traces.count > 0 && this.traceField.focus(),
       d: () => toolbar.nextTheme(),
       1: tab("functions"),
       2: tab("awaits"),

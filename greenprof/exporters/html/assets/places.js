@@ -77,6 +77,9 @@ function whyNothing({ tree, clock, down, whole, fn }) {
   if (down.weight > 0) {
     return "";
   }
+  if (!sampleCount && tree.profile.trace) {
+    return "No sample was taken in this trace: it was too short, or of another process.";
+  }
   if (!sampleCount) {
     return "Nothing was sampled: run the program longer, or sample faster (--rate).";
   }

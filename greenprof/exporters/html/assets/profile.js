@@ -38,8 +38,9 @@ class ReportProfile {
     this.threads = payload.threads;
     this.sites = payload.sites;
     this.states = payload.states;
-    this.samples = ReportProfile.#samples(payload.samples);
-    this.sampleCount = this.samples.node.length;
+    this.traces = new Traces(payload);
+    /** The trace whose samples are those of the profile just now; "" for all. */
+    this.trace = "";
     // Keys of states, the root, groups and threads come after those of functions. None is negative,
     // so that a path of keys is plain digits in the page's address.
     this.functionKeys = this.functionCount * KEYS_PER_FUNCTION;
@@ -47,6 +48,30 @@ class ReportProfile {
     this.keyCount = this.rootKey + 1 + this.groups.name.length + this.threads.length;
     this.descriptions = new Array(this.keyCount);
     this.searched = new Array(this.functionCount);
+    this.allSamples = ReportProfile.#samples(payload.samples);
+    this.#take(this.allSamples);
+  }
+
+  /** Go on with the samples of a trace only, or of all for "". */
+  choose(trace) {
+    if (trace !== this.trace) {
+      this.trace = trace;
+      const columns = trace && this.traces.columnsOf(trace);
+      this.#take(trace ? ReportProfile.#samples(columns) : this.allSamples);
+    }
+  }
+
+  /** How many tasks of a group were seen; 0 in a trace, whose tasks nobody counted. */
+  tasksOf(group) {
+    return this.trace ? 0 : this.groups.tasks[group];
+  }
+
+  #take(samples) {
+    this.samples = samples;
+    this.sampleCount = samples.node.length;
+    this.lastTotals = undefined;
+    // Those of task groups say how many tasks there were.
+    this.descriptions.fill(undefined, this.rootKey + 1);
   }
 
   functionKey(fn, kind, crosses) {
@@ -140,7 +165,7 @@ class ReportProfile {
     if (group < this.groups.name.length) {
       const kind = this.groups.kind[group];
       const label = this.groups.name[group] + (kind === "asyncio" ? "" : ` (${kind})`);
-      const place = plural(this.groups.tasks[group], "task");
+      const place = this.trace ? "" : plural(this.tasksOf(group), "task");
       return { ...plain, type: "task", label, place, category: "task" };
     }
     const label = this.threads[group - this.groups.name.length];

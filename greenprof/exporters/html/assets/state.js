@@ -15,6 +15,7 @@ const STATE_READERS = {
   flag: (text) => (text === "1" ? true : text === "0" ? false : undefined),
   number: (text) => (/^\d{1,9}$/.test(text) ? Number(text) : undefined),
   text: (text) => text.slice(0, LONGEST_STATE_TEXT),
+  traceId: (text) => (/^[0-9a-f]{32}$/.test(text) ? text : undefined),
   path: (text) => (/^\d{1,10}(\.\d{1,10})*$/.test(text) ? text : undefined),
   column: (text) => (/^[A-Za-z]{1,30}[-+]$/.test(text) ? text : undefined),
 };
@@ -27,6 +28,7 @@ const STATE_FIELDS = {
   mine: STATE_READERS.flag,
   bridges: STATE_READERS.flag,
   idle: STATE_READERS.flag,
+  trace: STATE_READERS.traceId,
   zoom: STATE_READERS.path,
   fn: STATE_READERS.number,
   mark: STATE_READERS.flag,
@@ -39,7 +41,7 @@ const STATE_FIELDS = {
 };
 
 /** A change of these is a place to come back to; in a sandwich, the function in its middle too. */
-const STATE_PLACES = ["view", "zoom"];
+const STATE_PLACES = ["view", "zoom", "trace"];
 /**
  * What Back and Forward change: the place, what it depends on, and what a jump to it changes. How
  * the page looks, what is searched for and which table is read stays as it is.
@@ -49,8 +51,8 @@ const STATE_OF_PLACE = [...STATE_PLACES, "fn", "mark", "scope", "group", "mine",
 const STATE_ENTRY = "greenprof";
 
 /**
- * The state of the page. Fields: view, clock, group, mine, bridges, idle, zoom ("12.45.3": keys
- * from the root's child down, "" the whole), fn (chosen function, -1 none), mark (all boxes of fn
+ * The state of the page. Fields: view, clock, group, mine, bridges, idle, trace (its id, "" all),
+ * zoom ("12.45.3": keys from the root's child down, "" the whole), fn (chosen function, -1 none), mark (all boxes of fn
  * stand out), q (search), tab, scope (do the tables follow the zoom), sort ("cpuTotal-", "" the
  * tab's own), filter (of the tables), theme.
  */
@@ -59,7 +61,7 @@ class PageState {
   constructor(clock) {
     this.defaults = {
       view: "top", clock: STATE_FIELDS.clock(clock) ?? "wall", group: "task",
-      mine: false, bridges: false, idle: false,
+      mine: false, bridges: false, idle: false, trace: "",
       zoom: "", fn: -1, mark: false, q: "",
       tab: "functions", scope: "zoom", sort: "", filter: "", theme: "auto",
     };

@@ -65,7 +65,8 @@ const TABLE_COLUMNS = {
       },
       {
         id: "tasks", label: "tasks", type: "count",
-        hint: "Distinct tasks seen", value: (row) => row.tasks,
+        hint: "Distinct tasks seen; not known of one trace", value: (row) => row.tasks,
+        text: (row) => (tables.profile.trace ? "-" : formatCount(row.tasks)),
       },
       {
         ...time("cpu", "CPU", "CPU clock", "CPU time of their samples", "cpu"),
@@ -177,8 +178,9 @@ class ReportTables {
    * @param {Uint8Array|null} scope samples that count; the same object means the same samples
    */
   show(state, scope) {
-    if (scope !== this.scope || !this.sums) {
+    if (scope !== this.scope || state.trace !== this.trace || !this.sums) {
       this.scope = scope;
+      this.trace = state.trace;
       this.rowsOf = {};
       this.sums = this.sumUp(scope);
     }
