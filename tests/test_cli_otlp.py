@@ -1,0 +1,520 @@
+"""`greenprof run --otlp`: where spans are sent, what the program notices of it, and what is said at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from greenprof.cli.causes import cause_in
+from greenprof.cli.otlp import HTTP, Destination, find_destination, is_endpoint, sends_to
+from greenprof.cli.otlpjson import request_line
+from greenprof.cli.wire import Packer, Unpacker
+from greenprof.errors import OutputError
+from tests.cli_programs import one_line_error, write_program
+from tests.otlp_receiver import Received, Receiver, running_receiver
+from tests.running import Finished, run_greenprof, run_python
+from tests.span_programs import AWAITS, free_endpoint
+
+VARIABLES = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as running:
+        yield running
+
+
+def run(folder: Path, source: str, *options: str, expect: int = 0, **env: str) -> Finished:
+    """Runs a program with the options; the profile is out of the way."""
+    write_program(folder, "app.py", source)
+    return run_greenprof(
+        "run", "-f", "-o", "app.gprof", *options, "app.py", cwd=folder, expect=expect, env=env
+    )
+
+
+def last_line(finished: Finished) -> str:
+    return finished.stderr.splitlines()[-1]
+
+
+# What is typed, and what the environment says.
+
+
+def test_words_that_are_endpoints() -> None:
+    for word in ("http://h", "localhost:4317", "10.0.0.1:80", "[::1]:4318", "my-host.local:1"):
+        assert is_endpoint(word), word
+    for word in ("app.py", "-m", "--", "a/b:c", "module:app", "host:", "C:\\app.py", ":4317"):
+        assert not is_endpoint(word), word
+
+
+@pytest.mark.parametrize(
+    ("typed", "env", "expected"),
+    [
+        ("", {}, (HTTP, "http://localhost:4318/v1/traces")),
+        ("", {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, ("grpc", "http://localhost:4317")),
+        ("h:4317", {}, ("grpc", "http://h:4317")),
+        ("h:4318", {}, (HTTP, "http://h:4318/v1/traces")),
+        ("https://h/base/", {}, (HTTP, "https://h/base/v1/traces")),
+        ("http://h:4318/v1/traces", {}, (HTTP, "http://h:4318/v1/traces")),
+        ("h:4317", {"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP}, (HTTP, "http://h:4317/v1/traces")),
+        (
+            "h:1",
+            {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": HTTP,
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+            },
+            ("grpc", "http://h:1"),
+        ),
+        (
+            "",
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://e:1/x"},
+            (HTTP, "http://e:1/x/v1/traces"),
+        ),
+        (
+            "",
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://e:1",
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t:2/own",
+            },
+            (HTTP, "http://t:2/own"),
+        ),
+        ("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://e:4317"}, ("grpc", "http://e:4317")),
+        ("h:1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://e:2"}, (HTTP, "http://h:1/v1/traces")),
+    ],
+)
+def test_the_destination(
+    monkeypatch: pytest.MonkeyPatch, typed: str, env: dict[str, str], expected: tuple[str, str]
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert find_destination(typed) == Destination(*expected)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert Destination(HTTP, "http://me:secret@h:1/x").shown == "http://h:1/x"
+
+
+@pytest.mark.parametrize("typed", ["ftp://h", "http://", "http://[x", "://"])
+def test_endpoints_that_make_no_sense(typed: str) -> None:
+    with pytest.raises(OutputError, match="give a URL, such as"):
+        find_destination(typed)
+
+
+def test_the_environment_counts(tmp_path: Path, receiver: Receiver) -> None:
+    finished = run(
+        tmp_path,
+        f"{AWAITS}awaits(2)\n",
+        "--otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_endpoint,
+        OTEL_EXPORTER_OTLP_HEADERS="x-key=abc",
+        OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+        OTEL_SERVICE_NAME="orders",
+    )
+    assert last_line(finished) == f"greenprof: sent 2 spans to {receiver.http_endpoint}/v1/traces"
+    assert {span.resource["service.name"] for span in receiver.wait_for(2)} == {"orders"}
+    assert receiver.headers[0]["x-key"] == "abc"
+    assert receiver.headers[0]["content-encoding"] == "gzip"
+
+
+def test_a_sampler_of_the_environment_counts(tmp_path: Path, receiver: Receiver) -> None:
+    finished = run(
+        tmp_path,
+        f"{AWAITS}awaits(2)\n",
+        f"--otlp={receiver.http_endpoint}",
+        OTEL_TRACES_SAMPLER="always_off",
+    )
+    assert last_line(finished) == f"greenprof: sent 0 spans to {receiver.http_endpoint}/v1/traces"
+
+
+def test_without_a_service_s_name_it_is_the_program_s(tmp_path: Path, receiver: Receiver) -> None:
+    run(tmp_path, f"{AWAITS}awaits(1)\n", "--otlp", receiver.http_endpoint)
+    (span,) = receiver.wait_for(1)
+    assert span.resource["service.name"] == "app"
+    assert span.attributes["code.function.name"].endswith("handler")
+    assert span.attributes["greenprof.outcome"] == "returned"
+
+
+def test_options_of_spans(tmp_path: Path, receiver: Receiver) -> None:
+    source = f"{AWAITS}awaits(2)\nawaits(1, 0.2)\n"
+    options = ("--otlp", receiver.http_endpoint, "--span-min", "100ms", "--span-stack", "150ms")
+    run(tmp_path, source, *options)
+    (span,) = receiver.wait_for(1)
+    assert "handler" in span.attributes["code.stacktrace"]
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    write_program(tmp_path, "app.py", "print('ran')")
+    for words, said in (
+        (["--otlp", "ftp://h", "app.py"], "cannot send spans to 'ftp://h': give a URL"),
+        (["--otlp"], "no program given"),
+        (["--otlp", "h:4317"], "no program given"),
+        (["--span-min", "5ms", "app.py"], "--span-min is about spans: add --otlp or --spans FILE"),
+        (["--otlp", "--span-min", "5", "app.py"], "'5' is no duration; give one with its unit"),
+        (["--otlp", "--span-stack", "often", "app.py"], "'often' is none of never, slow, always"),
+        (["--otlp", "--span-stack", "5 days", "app.py"], "'5 days' is no duration"),
+    ):
+        assert said in one_line_error("run", *words, cwd=tmp_path)
+    said = one_line_error(
+        "run", "--otlp", "app.py", cwd=tmp_path, env={"OTEL_EXPORTER_OTLP_PROTOCOL": "thrift"}
+    )
+    assert said.startswith("greenprof run: OTEL_EXPORTER_OTLP_PROTOCOL is 'thrift'")
+
+
+@pytest.mark.parametrize("endpoint", ["h:4317", "h:4318"])
+def test_without_the_exporter_one_line_says_what_to_install(tmp_path: Path, endpoint: str) -> None:
+    write_program(tmp_path, "app.py", "print('ran')")
+    finished = run_python(
+        "-c",
+        "import sys; sys.modules['opentelemetry.exporter.otlp.proto'] = None; import greenprof.cli;"
+        f" sys.exit(greenprof.cli.main(['run', '--otlp', '{endpoint}', 'app.py']))",
+        cwd=tmp_path,
+        expect=2,
+    )
+    assert finished.stdout == ""
+    assert finished.stderr.count("\n") == 1
+    assert finished.stderr.endswith("pip install 'greenprof[otlp]'\n")
+
+
+def test_settings_that_the_exporter_refuses_are_told(tmp_path: Path, receiver: Receiver) -> None:
+    finished = run(
+        tmp_path,
+        f"{AWAITS}awaits(1)\n",
+        "--otlp",
+        receiver.grpc_endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_EXPORTER_OTLP_TIMEOUT="soon",
+    )
+    assert "1 failed: could not convert string to float" in last_line(finished)
+
+
+# The program's own tracer provider.
+
+PROVIDER = """\
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+awaits(1)
+assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider), "greenprof set one"
+tracer = trace.get_tracer("app")
+provider = TracerProvider()
+{setup}
+trace.set_tracer_provider(provider)
+with tracer.start_as_current_span("early"):
+    pass
+with tracer.start_as_current_span("request"):
+    awaits(2)
+assert trace.get_tracer_provider() is provider
+"""
+
+
+def test_the_program_s_own_provider_wins(tmp_path: Path, receiver: Receiver) -> None:
+    """What it sets later is found by the tracer it got earlier, and all of its spans are sent."""
+    setup = (
+        "from opentelemetry.sdk.trace.export import *\n"
+        "from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter\n"
+        "memory = InMemorySpanExporter()\n"
+        "provider.add_span_processor(SimpleSpanProcessor(memory))"
+    )
+    source = AWAITS + PROVIDER.format(setup=setup)
+    source += "print([span.name for span in memory.get_finished_spans()])\n"
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint)
+    assert finished.stdout == "['early', 'await app.work', 'await app.work', 'request']\n"
+    spans = receiver.wait_for(5)
+    assert Counter(span.name for span in spans) == {"await app.work": 3, "early": 1, "request": 1}
+    (request,) = [span for span in spans if span.name == "request"]
+    inside = [span for span in spans if span.parent_id == request.span_id]
+    assert [span.name for span in inside] == ["await app.work"] * 2
+    assert len({span.resource["service.name"] for span in spans}) == 2
+
+
+def test_what_the_program_sends_itself_is_not_sent_twice(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    setup = (
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
+        "from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter\n"
+        f"exporter = OTLPSpanExporter(endpoint='{receiver.http_endpoint}/v1/traces')\n"
+        "provider.add_span_processor(BatchSpanProcessor(exporter))"
+    )
+    finished = run(
+        tmp_path, AWAITS + PROVIDER.format(setup=setup), "--otlp", receiver.http_endpoint
+    )
+    assert last_line(finished) == (
+        f"greenprof: sent 1 span to {receiver.http_endpoint}/v1/traces;"
+        " 4 left to the program, which sends there itself"
+    )
+    spans = receiver.wait_for(5)
+    assert len({span.span_id for span in spans}) == len(spans) == 5
+
+
+def test_who_sends_where() -> None:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
+    here = Destination(HTTP, "http://localhost:4318/v1/traces")
+    assert not sends_to(provider, here)
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint="http://127.0.0.1:4318/v1/traces"))
+    )
+    try:
+        assert sends_to(provider, here)
+        assert sends_to(provider, Destination("grpc", "http://localhost:4317"))
+        assert not sends_to(provider, Destination(HTTP, "http://localhost:9999/v1/traces"))
+        assert not sends_to(provider, Destination(HTTP, "http://elsewhere:4318/v1/traces"))
+        assert not sends_to(object(), here)
+    finally:
+        provider.shutdown()
+
+
+def test_a_provider_that_takes_no_processors_gets_the_spans_alone(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    source = f"""{AWAITS}
+from opentelemetry import trace
+class Tracer(trace.NoOpTracer):
+    def start_span(self, name, *args, **options):
+        print(name)
+        return super().start_span(name, *args, **options)
+class Provider(trace.TracerProvider):
+    def get_tracer(self, *args, **options):
+        return Tracer()
+trace.set_tracer_provider(Provider())
+awaits(1)
+"""
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint)
+    assert finished.stdout == "await app.work\n"
+    assert "the program's tracer provider takes no span processors" in last_line(finished)
+
+
+# What the program notices: nothing.
+
+
+def test_the_program_s_process_stays_what_it_is(tmp_path: Path, receiver: Receiver) -> None:
+    source = f"""{AWAITS}
+import threading
+awaits(3)
+file = open(os.devnull)
+heavy = {{"grpc", "requests", "urllib3", "google.protobuf", "ssl"}}
+print(threading.active_count(), len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)
+print(file.fileno(), sorted(heavy & set(sys.modules) - {{"ssl"}}))
+try:
+    os.wait()
+except ChildProcessError:
+    print("no children")
+"""
+    write_program(tmp_path, "app.py", source)
+    plain = run_python("app.py", cwd=tmp_path)
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint)
+    without = run(tmp_path, source)
+    assert finished.stdout == without.stdout
+    assert (
+        finished.stdout.splitlines()[1:] == plain.stdout.splitlines()[1:] == ["3 []", "no children"]
+    )
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_program_that_forks(tmp_path: Path, receiver: Receiver, protocol: str) -> None:
+    """The children make no spans of greenprof's, and end as they would; no warning of threads."""
+    source = f"""{AWAITS}
+awaits(1)
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        awaits(2)
+        sys.exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+awaits(1)
+"""
+    endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
+    finished = run(tmp_path, source, "-q", "--otlp", endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
+    assert finished.stderr == ""
+    assert len(receiver.wait_for(2)) == 2
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_program_that_gevent_patches(tmp_path: Path, receiver: Receiver, protocol: str) -> None:
+    """gevent warns of an ssl imported too early where urllib3 is there as well: as by an exporter in here."""
+    source = """\
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent, time, urllib3
+        gevent.joinall([gevent.spawn(time.sleep, 0.01) for _ in range(3)])
+    """
+    endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
+    finished = run(tmp_path, source, "-q", "--otlp", endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
+    assert finished.stderr == ""
+    sleeps = receiver.wait_until(lambda spans: count_of("await gevent.hub.sleep", spans) == 3)
+    assert {span.attributes["greenprof.bridge"] for span in sleeps} == {"gevent"}
+
+
+def count_of(name: str, spans: list[Received]) -> int:
+    return sum(span.name == name for span in spans)
+
+
+def test_a_program_that_closes_all_files(tmp_path: Path, receiver: Receiver) -> None:
+    """Its own files get the numbers of greenprof's; nothing of ours is written into them."""
+    source = f"""{AWAITS}
+awaits(1)
+os.closerange(3, 256)
+files = [os.open(f"file{{i}}", os.O_CREAT | os.O_RDWR) for i in range(200)]
+awaits(2)
+print({{os.fstat(file).st_size for file in files}})
+"""
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint)
+    assert finished.stdout == "{0}\n"
+    assert "the program closed greenprof's connection" in last_line(finished)
+
+
+def test_a_program_to_which_sigpipe_is_deadly(tmp_path: Path, receiver: Receiver) -> None:
+    """The sending process may die; the program does not."""
+    source = f"""{AWAITS}
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+import subprocess
+awaits(1)
+listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+for line in listed.splitlines():
+    if "greenprof.cli.sending" in line and "{receiver.http_port}" in line:
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+        print("killed")
+time.sleep(0.2)
+awaits(2)
+print("lives")
+"""
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint, expect=0)
+    assert finished.stdout == "killed\nlives\n"
+    assert "failed: " in last_line(finished)
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"), [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGKILL, False)]
+)
+def test_signals(tmp_path: Path, receiver: Receiver, number: signal.Signals, ended: bool) -> None:
+    """Also to the whole group, as from a terminal. What was made before a SIGKILL is sent all the same."""
+    write_program(
+        tmp_path, "app.py", f"{AWAITS}awaits(3)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    )
+    words = ["run", "-o", "app.gprof", "--otlp", receiver.http_endpoint, "app.py"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "greenprof", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == -number
+    assert len(receiver.wait_for(3)) == 3
+    assert err.endswith("sent 3 spans to " + receiver.http_endpoint + "/v1/traces\n") is ended
+
+
+def test_os_exit_loses_no_spans(tmp_path: Path, receiver: Receiver) -> None:
+    run(tmp_path, f"{AWAITS}awaits(3)\nos._exit(7)\n", "--otlp", receiver.http_endpoint, expect=7)
+    assert len(receiver.wait_for(3)) == 3
+
+
+def test_nothing_to_say_is_nothing_said(tmp_path: Path, receiver: Receiver) -> None:
+    source = f"{AWAITS}awaits(3)\n"
+    assert run(tmp_path, source, "-q", "--otlp", receiver.http_endpoint).stderr == ""
+    failed = run(tmp_path, source, "-q", "--otlp", free_endpoint())
+    assert failed.stderr.startswith("greenprof: sent 0 of 3 spans to http://127.0.0.1:")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_receiver_that_refuses(tmp_path: Path, receiver: Receiver) -> None:
+    finished = run(
+        tmp_path,
+        f"{AWAITS}awaits(3)\n",
+        "--otlp",
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{receiver.http_endpoint}/elsewhere",
+    )
+    assert last_line(finished).endswith("3 failed: HTTP status 404")
+
+
+def test_more_spans_than_may_wait_are_counted(tmp_path: Path) -> None:
+    finished = run(
+        tmp_path,
+        f"{AWAITS}awaits(50, 0)\n",
+        "--otlp",
+        free_endpoint(),
+        OTEL_BSP_MAX_QUEUE_SIZE="10",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5",
+    )
+    line = last_line(finished)
+    assert "sent 0 of 50 spans" in line
+    assert "dropped: queue full" in line
+
+
+def test_many_spans_arrive_all(tmp_path: Path, receiver: Receiver) -> None:
+    finished = run(tmp_path, f"{AWAITS}awaits(5000, 0)\n", "--otlp", receiver.http_endpoint)
+    assert (
+        last_line(finished) == f"greenprof: sent 5000 spans to {receiver.http_endpoint}/v1/traces"
+    )
+    assert len({span.span_id for span in receiver.wait_for(5000)}) == 5000
+
+
+def test_causes() -> None:
+    for message, cause in (
+        ("... [Errno 111] Connection refused')) encountered", "Connection refused"),
+        ("Failed to export traces to h:1, error code: StatusCode.UNIMPLEMENTED, error details: x", "UNIMPLEMENTED"),
+        ("Failed to export spans batch code: 503, reason: Service Unavailable", "HTTP status 503"),
+        ("Failed to export spans batch code: None, reason: Invalid URL 'x'", "Invalid URL 'x'"),
+        ("[Errno -2] Name or service not known'", "Name or service not known"),
+    ):  # fmt: skip
+        assert cause_in(message) == cause
+    assert len(cause_in("x" * 1000)) < 200
+
+
+class Named(str):
+    """A value of a class of the program's own."""
+
+    __slots__ = ()
+
+
+def test_spans_come_over_the_wire_as_they_are() -> None:
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("app", "1.0", "https://schema", {"scope": True})
+    remote = SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(1))
+    with (
+        tracer.start_as_current_span(
+            "parent", kind=SpanKind.SERVER, links=[Link(remote, {"a": 1})]
+        ),
+        tracer.start_as_current_span("\udcff", attributes={"n": 2**60, "f": 1.5}) as span,
+    ):
+        span.set_attribute("list", [1, 2])
+        span.set_attribute("own", Named("x"))
+        span.set_attribute("surrogate", "\ud800")
+        span.add_event("happened", {"why": "not"}, 123)
+        span.set_status(Status(StatusCode.ERROR, "broken"))
+    kept = memory.get_finished_spans()
+    packer, unpacker = Packer(), Unpacker()
+    data = b"".join(packer.pack(span, ("one", "two")) for span in kept)
+    pairs = [pair for byte in data for pair in unpacker.unpack(bytes([byte]))]
+    assert [names for _, names in pairs] == [("one", "two")] * 2
+    assert request_line(span for span, _ in pairs) == request_line(kept)
