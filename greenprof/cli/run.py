@@ -37,8 +37,8 @@ Examples:
   greenprof run -o report.html app.py      a report to open in a browser
   greenprof run -o out.speedscope.json -o out.gprof app.py
   greenprof run -o - --format collapsed app.py | flamegraph.pl > out.svg
-  greenprof run --otlp localhost:4317 app.py   spans of its awaits to a collector
-  greenprof run --spans spans.jsonl app.py     ... or into a file
+  greenprof run --otlp host:4317 app.py    spans of its awaits to an OpenTelemetry collector
+  greenprof run --spans app.jsonl app.py   ... or into a file
 
 \b
 The program's exit code stays, and so does its output: greenprof's own words go to standard error.
