@@ -132,11 +132,12 @@ def test_a_collector_that_was_never_started(tmp_path: Path, protocol: str) -> No
     assert Profile.load(tmp_path / "app.gprof").samples
 
 
-def test_a_collector_that_takes_connections_and_says_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_collector_that_takes_connections_and_says_nothing(tmp_path: Path, protocol: str) -> None:
     write_program(tmp_path, "app.py", AWAITS + "awaits(3)\nprint('done', flush=True)\n")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with program(tmp_path, "--otlp", endpoint, protocol="http") as process:
+        with program(tmp_path, "--otlp", endpoint, protocol=protocol) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "done\n"
             since = time.monotonic()
