@@ -44,9 +44,9 @@ class Tracer:
 
     def __init__(self, **options: Any) -> None:
         self.exporter = InMemorySpanExporter()
-        provider = TracerProvider(**options)
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = provider.get_tracer(__name__)
+        self.provider = TracerProvider(**options)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracer = self.provider.get_tracer(__name__)
 
     def span(self, name: str) -> Any:
         return self.tracer.start_as_current_span(name)
@@ -235,25 +235,22 @@ def test_a_call_that_keeps_the_main_thread_from_its_signals(traced: Tracer) -> N
     """Only the sampling thread can look then, and the context is the main thread's alone."""
     data = bytes(200_000_000)
     with greenprof.profile(200) as p:
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.thread_time()
         with traced.span("digest"):
             hashlib.sha256(data).digest()
-        took_s = time.monotonic() - began
+        took_s, cpu_s = time.monotonic() - began, time.thread_time() - cpu_began
         with traced.span("sleep"):
             time.sleep(0.3)
         hashlib.sha256(data).digest()
     whole(p.profile)
     found = seconds(p.profile, traced)
-    assert found["digest"]["on-cpu"] == pytest.approx(took_s, rel=0.4)
-    assert found["digest"]["cpu"] == pytest.approx(took_s, rel=0.4)
+    # On a busy machine it may look blocked: it got no processor.
+    assert found["digest"]["on-cpu"] + found["digest"]["blocked"] == pytest.approx(took_s, rel=0.3)
+    assert found["digest"]["cpu"] == pytest.approx(cpu_s, rel=0.4)
     assert found["sleep"]["blocked"] == pytest.approx(0.3, rel=0.3)
-    linked = sum(found["digest"].values())
-    total = sum(
-        sample.wall_ns + sample.cpu_ns
-        for sample in p.profile.samples
-        if sample.state is State.ON_CPU
-    )
-    assert linked < 0.8 * total / 1e9
+    # The second one is in no span.
+    total_ns = sum(sample.cpu_ns for sample in p.profile.samples)
+    assert sum(sums["cpu"] for sums in found.values()) < 0.75 * total_ns / 1e9
 
 
 @measuring
@@ -534,3 +531,34 @@ def test_a_snapshot_while_the_spans_are_open(traced: Tracer) -> None:
     assert snapshot.spans == profile.spans == [SpanRef(*ids)]
     for one in (snapshot, profile, profile.subtract(snapshot)):
         whole(one)
+
+
+@measuring
+def test_samples_of_awaits_point_to_spans_that_were_exported(traced: Tracer) -> None:
+    """An await too short to be exported leaves its samples to the span of the code that awaits."""
+
+    async def io(wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+
+    def statements() -> None:
+        with traced.span("statements"):
+            await_only(io(0.2))
+            for _ in range(20):
+                await_only(io(0.01))
+
+    async def main() -> None:
+        await asyncio.gather(*(greenlet_spawn(statements) for _ in range(3)))
+
+    with greenprof.profile(500) as p, greenprof.trace(traced.provider, min_duration=0.15):
+        asyncio.run(main())
+    profile, exported = p.profile, traced.exported
+    whole(profile)
+    assert set(profile.spans) <= exported.keys()
+    awaits = [span for span in exported.values() if span.name.startswith("await ")]
+    ids = {(span.attributes or {}).get("greenprof.profile.id") for span in awaits}
+    assert ids == {profile.info.profile_id}
+    waited: Counter[str] = Counter()
+    for part in profile.span_samples:
+        waited[exported[profile.spans[part.span]].name.partition(" ")[0]] += part.wall_ns
+    assert waited["await"] / 1e9 == pytest.approx(3 * 0.2, rel=0.4)
+    assert waited["statements"] / 1e9 > 3 * 20 * 0.01 * 0.6
