@@ -20,7 +20,8 @@ CAUSES = (
 )
 # What they say when they give up; what they said before is why.
 GAVE_UP = re.compile(
-    r"max retries or shutdown|shutdown in progress|already shut ?down", re.IGNORECASE
+    r"max retries or shutdown|shutdown in progress|already shut ?down|channel closed",
+    re.IGNORECASE,
 )
 
 
