@@ -20,6 +20,7 @@ from greenprof import bridges
 from greenprof._native import time
 from greenprof.bridges import Part
 from greenprof.interrupted import from_signal_handler
+from greenprof.loops import running_loop
 from greenprof.rawstack import walk
 from greenprof.spans.contexts import (
     EMPTY,
@@ -51,7 +52,8 @@ class Awaits:
     `tracing` is the `Tracing` in effect where no block in the context says otherwise. `finish` is
     called with a span that has ended and may be recorded, the event, the greenlet that was switched from and the
     frame that goes on; `failed` with an error of ours; `met` when a library is there for the
-    first time whose awaits do not begin with a switch, or that has a hub.
+    first time whose awaits do not begin with a switch, or that has a hub; `look_after` with the
+    loops and hubs in which greenlets begin, in their threads.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Awaits:
         finish: Finish,
         failed: Callable[[Exception], None],
         met: Callable[[], None],
+        look_after: Callable[[Any], None],
     ) -> None:
         if VARIABLE is None:
             raise RuntimeError("the OpenTelemetry context is not made of context variables")
@@ -66,6 +69,7 @@ class Awaits:
         self.failed = failed
         self._finish = finish
         self._met = met
+        self._look_after = look_after
         self._variable = VARIABLE
         self._prune_at = PRUNE_AT
         #: id(greenlet that waits) -> its await. Anything in it means: tell of every switch, as
@@ -225,10 +229,14 @@ class Awaits:
 
     def _begun(self, origin: greenlet, target: greenlet) -> None:
         """A greenlet's first switch: the context of whoever started it goes on in it."""
+        loop = running_loop()
+        if loop is not None:
+            self._look_after(loop)
         if self._expected:
             self._look_for_libraries()
         hub = _library_of_new_hub(target)
         if hub:
+            self._look_after(target)
             self._greenlets[id(target)] = ref(target), hub
             self._begin_in_hub(origin, hub)
             return

@@ -21,7 +21,7 @@ from greenprof.interrupted import from_signal_handler
 from greenprof.spans.counts import ERROR, QUEUE_FULL
 from greenprof.spans.sinks import Finished
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "soon"]
 
 #: Spans that wait to be handed over; more are dropped, and counted.
 MAX_WAITING = 8192
@@ -49,7 +49,7 @@ class Outbox:
             return
         self._waiting.append(finished)
         if patched and not self._scheduled:
-            self._scheduled = _soon(self._flush_in_greenlet)
+            self._scheduled = soon(self._flush_in_greenlet)
 
     def _flush_in_greenlet(self) -> None:
         self._scheduled = False
@@ -91,7 +91,7 @@ class Outbox:
             tracing.counts.did_record()
 
 
-def _soon(call: Callable[[], None]) -> bool:
+def soon(call: Callable[[], None]) -> bool:
     """Have the hub run `call` in a greenlet of its own. False if there is no hub."""
     hub_of = getattr(sys.modules.get("gevent"), "spawn_raw", None)
     if hub_of is not None and "gevent.monkey" in sys.modules and _patched_by_gevent():

@@ -44,7 +44,7 @@ class Tracing(Protocol):
     def wants_stack(self, seconds: float) -> bool:
         """Whether a span that took so long carries its stack."""
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, *, at_once: bool = True) -> None:
         """Count a span that was wanted and is lost."""
 
 
@@ -116,7 +116,7 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     tracing = span.tracing
     span.end_ns = max(span.end_ns, span.start_ns)
     long_enough = tracing.running and span.end_ns - span.start_ns >= tracing.min_ns
-    is_wanted = (span.used or long_enough) and _may_be_sent(tracing, span)
+    is_wanted = (span.used or long_enough) and _may_be_sent(tracing, span, at_once=at_once)
     metrics = tracing.metrics
     if metrics is None and not is_wanted:
         return
@@ -135,7 +135,8 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     if ended.error is not None:
         attributes["error.type"] = ended.error
     if metrics is not None:
-        _watch_loop(metrics, span, ended)
+        if at_once:  # a finalizer may have interrupted the loop
+            _watch_loop(metrics, span, ended)
         metrics.await_ended(seconds, attributes, at_once=at_once)
         if not is_wanted:
             return
@@ -169,15 +170,15 @@ def _watch_loop(metrics: AwaitMetrics, span: AwaitSpan, ended: Ended) -> None:
         metrics.watch_loop(loop)
 
 
-def _may_be_sent(tracing: Tracing, span: AwaitSpan) -> bool:
+def _may_be_sent(tracing: Tracing, span: AwaitSpan, *, at_once: bool) -> bool:
     """Whether a span keeps within the limits. The rate's is not for one that is used, or others
     would lose their parent.
     """
     if tracing.limit is not None and not span.used and not tracing.limit.take():
-        tracing.drop(RATE_LIMIT)
+        tracing.drop(RATE_LIMIT, at_once=at_once)
         return False
     if span.sink.full():
-        tracing.drop(QUEUE_FULL)
+        tracing.drop(QUEUE_FULL, at_once=at_once)
         return False
     return True
 
@@ -217,7 +218,7 @@ def complain_once(what: str, error: Exception) -> None:
             "the `%s` callable of greenprof.trace() failed and is left out: %s: %s",
             what,
             type(error).__name__,
-            error,
+            str(error),  # itself it would be kept, with its frames, by whoever keeps log records
         )
 
 

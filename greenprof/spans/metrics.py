@@ -177,7 +177,7 @@ class AwaitMetrics:
         if at_once and not patched and not self._is_measuring():
             self.flush()
         elif patched and waiting % MANY_WAITING == 0:
-            delivery._soon(self.flush)
+            delivery.soon(self.flush)
         elif waiting > MAX_WAITING:
             try:
                 self._waiting.popleft()

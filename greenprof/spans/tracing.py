@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from opentelemetry import trace as trace_api
 
 from greenprof import loops, switches
-from greenprof._native import RLock
+from greenprof._native import RLock, get_ident
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.spans import entries, spawns
@@ -23,6 +23,7 @@ from greenprof.spans.contexts import VARIABLE, enter_scope, leave_scope
 from greenprof.spans.counts import ERROR, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
 from greenprof.spans.finishing import finish
+from greenprof.spans.looplag import LoopLag
 from greenprof.spans.names import AwaitInfo
 from greenprof.spans.sinks import Sink, sink_for
 
@@ -36,6 +37,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SCOPES = ("process", "context")
 STACKS = ("never", "slow", "always")
 _SECONDS = "seconds, 0 or more"
+#: How often each loop is asked whether its thread still has its tracer, in seconds.
+GUARD_S = 1.0
 
 _log = logging.getLogger("greenprof")
 
@@ -121,11 +124,12 @@ class Tracing:
         kind = self._stack
         return kind != "never" and (kind == "always" or seconds >= self._slow_duration)
 
-    def drop(self, reason: str) -> None:
-        """Count a span that was wanted and is lost."""
+    def drop(self, reason: str, *, at_once: bool = True) -> None:
+        """Count a span that was wanted and is lost; see `AwaitMetrics.await_ended` of `at_once`."""
         self.counts.drop(reason)
-        if self.metrics is not None:
-            self.metrics.span_dropped(reason)
+        metrics = self.metrics
+        if metrics is not None:
+            metrics.span_dropped(reason, at_once=at_once)
 
     # What programs call.
 
@@ -213,14 +217,26 @@ class Tracing:
         return self
 
 
+def _take_tracer_back(_lag: float, _kind: str) -> None:
+    """See that switches are followed still, in the thread of a loop.
+
+    The tracer is out when a signal handler has raised in the middle of it, or when somebody else
+    has put another one in its place.
+    """
+    state = switches.of_thread(get_ident())
+    if state is not None:
+        state.check()
+
+
 class _State:
     """What the process traces: one watch on its switches for all tracings."""
 
     def __init__(self) -> None:
         self._running: list[Tracing] = []
-        self._outbox = Outbox(self._failed)
+        self._outbox = Outbox(self._say)
         self._awaits: Awaits | None = None
         self._said = False
+        self._guard = LoopLag(_take_tracer_back, GUARD_S)
 
     def follow(self, tracing: Tracing) -> bool:
         if VARIABLE is None:
@@ -231,6 +247,8 @@ class _State:
             return False
         if not self._running:
             self._begin()
+        # If it is followed already, it may have lost its tracer since.
+        switches.adopt_thread().check()
         self._running.append(tracing)
         self._choose()
         return True
@@ -239,7 +257,7 @@ class _State:
         if trace_api._TRACER_PROVIDER is None:
             trace_api.get_tracer_provider()  # loads what OTEL_PYTHON_TRACER_PROVIDER names
         finished = partial(finish, self._outbox)
-        awaits = self._awaits = Awaits(finished, self._failed, self._met_library)
+        awaits = self._awaits = Awaits(finished, self._failed, self._met_library, self._guard.watch)
         switches.follow(record=False)
         switches.listen(awaits.switched, awaits.open)
         awaits.begin()
@@ -257,6 +275,8 @@ class _State:
             spawns.leave()
             switches.listen(None)
             switches.unfollow(record=False)
+            self._guard.stop()
+            self._guard = LoopLag(_take_tracer_back, GUARD_S)
             self._awaits.forget()
             self._awaits = None
         self._outbox.flush()
@@ -267,11 +287,16 @@ class _State:
             self._awaits.tracing = whole[-1] if whole else None
 
     def _failed(self, error: Exception) -> None:
+        """Count an await that greenprof did not get through."""
         for tracing in self._running[-1:]:
-            tracing.drop(ERROR)
+            tracing.drop(ERROR, at_once=False)
+        self._say(error)
+
+    def _say(self, error: Exception) -> None:
         if not self._said:
             self._said = True
-            _log.warning("a span was lost to %s: %s", type(error).__name__, error)
+            # Its text, for whoever keeps log records would keep the error's frames.
+            _log.warning("a span was lost to %s: %s", type(error).__name__, str(error))
 
     def at_exit(self) -> None:
         self._outbox.flush()
