@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
-import inspect
 import math
 import os
 import platform
@@ -19,6 +17,7 @@ from typing import Any, Self, TypeVar
 from greenprof import bridges, spancontext, switches
 from greenprof._native import RLock, time
 from greenprof._version import __version__
+from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.frames import FrameTable
 from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileBuilder, ProfileInfo
@@ -234,29 +233,7 @@ class Profiler:
         while the profiler runs anyway, is part of that profile. Raises OptionError for what is no
         function, or runs in pieces between those of its caller, as generator functions do.
         """
-        name = getattr(function, "__qualname__", repr(function))
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise OptionError(
-                f"{name} is a generator function, which runs in pieces: "
-                "use `with greenprof.profile():` inside it, or round the loop over it"
-            )
-        if inspect.isclass(function) or not callable(function):
-            raise OptionError(f"{name} is no function: profile() decorates functions")
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def profiled_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with self._call():
-                    return await function(*args, **kwargs)
-
-            return profiled_coroutine  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def profiled(*args: Any, **kwargs: Any) -> Any:
-            with self._call():
-                return function(*args, **kwargs)
-
-        return profiled  # type: ignore[return-value]
+        return decorated(function, self._call, "profile()")
 
     @contextmanager
     def _call(self) -> Iterator[None]:
