@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging  # noqa: F401  # registers a hook for forks, which has to come before our last one
 import math
 import os
 import platform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 
 import pytest
@@ -77,6 +78,24 @@ def test_a_forked_child_has_no_profiler_and_can_have_its_own() -> None:
     assert not ProcessState.read().differences(before)
     """
     )
+
+
+def test_a_fork_warns_of_nothing_after_late_imports() -> None:
+    """asyncio imports logging, whose hook for forks runs Python code after ours if it comes later."""
+    finished = run_python(
+        "-m",
+        "greenprof",
+        "run",
+        "-q",
+        "-o",
+        os.devnull,
+        "-f",
+        "--format",
+        "text",
+        "-c",
+        "import asyncio, os; os.fork() or os._exit(0); os.wait()",
+    )
+    assert not finished.stderr, str(finished)
 
 
 def test_a_child_that_leaves_the_block_and_ends_writes_nothing() -> None:
