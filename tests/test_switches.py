@@ -337,3 +337,63 @@ def test_dead_greenlets_wait_for_nobody(followed: switches.Switches) -> None:
 
     asyncio.run(bridge())
     assert frames == [True, True]
+
+
+def test_a_listener_is_told_of_what_it_asks_for() -> None:
+    """Hand-overs and first switches always; the others while it wants any."""
+    told: list[tuple[str, bool, bool]] = []
+    wants: list[int] = []
+
+    def listener(event: str, _origin: Any, _target: Any, frame: Any, handed: bool) -> None:
+        told.append((event, frame is None, handed))
+
+    async def bridge() -> None:
+        child = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch("handed over"))
+        child.switch()
+        told.append(("back", False, False))
+        child.switch()
+
+    switches.follow(record=False)
+    try:
+        switches.listen(listener, wants)
+        asyncio.run(bridge())
+        first, told[:] = list(told), []
+        wants.append(1)
+        asyncio.run(bridge())
+        switches.listen(None)
+        second, told[:] = list(told), []
+        asyncio.run(bridge())
+    finally:
+        switches.listen(None)
+        switches.unfollow(record=False)
+    born, handed, back = ("switch", True, False), ("switch", False, True), ("back", False, False)
+    assert first == [born, handed, back]
+    assert second == [born, handed, back, ("switch", False, False), ("switch", False, False)]
+    assert told == [back]
+    assert greenlet.gettrace() is None
+
+
+def test_who_waits_for_whom_is_noted_only_while_somebody_records() -> None:
+    noted: list[tuple[bool, bool]] = []
+
+    async def bridge(state: switches.Switches) -> None:
+        child = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch())
+        child.switch()
+        frame = sys._getframe()
+        noted.append((state.position()[1] is not None, state.awaited_by(frame) is child))
+        switches.follow()  # what was noted before would be of the last time that somebody recorded
+        noted.append((state.position()[1] is not None, state.awaited_by(frame) is child))
+        switches.unfollow()
+        child.switch()
+
+    switches.follow(record=False)
+    try:
+        state = switches.adopt_thread()
+        asyncio.run(bridge(state))
+        switches.follow()
+        noted.append((False, False))
+        asyncio.run(bridge(state))
+        switches.unfollow()
+    finally:
+        switches.unfollow(record=False)
+    assert noted == [(False, False), (False, False), (False, False), (True, True), (True, True)]

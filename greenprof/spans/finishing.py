@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from greenlet import greenlet
 from opentelemetry.trace import Status, StatusCode
@@ -48,32 +48,20 @@ class Tracing(Protocol):
         """Count a span that was wanted and is lost."""
 
 
-class Ended:
+class Ended(NamedTuple):
     """How an await ended, and where.
 
     `frame` is the sync code's, `other` the greenlet that awaited for it; `awaitable` and `bridge`
     are given where frames do not tell them.
     """
 
-    __slots__ = ("awaitable", "bridge", "error", "frame", "other", "outcome", "task")
-
-    def __init__(
-        self,
-        frame: FrameType,
-        other: greenlet | None,
-        outcome: str,
-        error: str | None,
-        task: str,
-        awaitable: Any = None,
-        bridge: str | None = None,
-    ) -> None:
-        self.awaitable = awaitable
-        self.bridge = bridge
-        self.frame = frame
-        self.other = other
-        self.outcome = outcome
-        self.error = error
-        self.task = task
+    frame: FrameType
+    other: greenlet | None
+    outcome: str
+    error: str | None
+    task: str
+    awaitable: Any = None
+    bridge: str | None = None
 
 
 def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame: FrameType) -> None:
