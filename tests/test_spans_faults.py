@@ -447,8 +447,8 @@ def test_signal_handlers_that_raise(kind: type[BaseException]) -> None:
     before = signal.signal(signal.SIGALRM, raises)
     struck = 0
     try:
-        with greenprof.trace(provider) as tracing:
-            for attempt in range(100):
+        for attempt in range(100):
+            with greenprof.trace(provider) as tracing:
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 0.001 + attempt * 0.00003)
                     # In a context that ends with it, as a task's does.
@@ -456,16 +456,41 @@ def test_signal_handlers_that_raise(kind: type[BaseException]) -> None:
                 except kind:
                     struck += 1
                 assert current_name() == ""
-            assert len(names.ended) > 1_000
-            names.ended.clear()
-            run(1)
-            assert names.ended == ["await Done"]
-            assert tracing.counts.dropped == {}
+                assert tracing.counts.dropped == {}
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert struck == 100
+    assert len(names.ended) > 1_000
+    names.ended.clear()
+    with greenprof.trace(provider):
+        run(1)
+    assert names.ended == ["await Done"]
     span_trees.nothing_left()
+
+
+@pytest.mark.parametrize("other", [None, lambda *_: None], ids=["none", "another"])
+def test_a_tracer_that_was_lost_is_taken_back(direct: Spans, other: Any) -> None:
+    """To a signal that struck in it, or to somebody's own; a loop that runs on notices."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        with direct.trace() as tracing:
+            await greenlet_spawn(lambda: await_(leaf()))
+            assert tracing.counts.awaits == 1
+            greenlet.settrace(other)
+            async with asyncio.timeout(20):
+                while tracing.counts.awaits == 1:
+                    await asyncio.sleep(0.02)
+                    await greenlet_spawn(lambda: await_(leaf()))
+            seen.append(tracing.counts.awaits)
+
+    try:
+        asyncio.run(main())
+    finally:
+        greenlet.settrace(None)
+    assert seen == [2]
+    assert direct.lines() == ["await leaf"] * 2
 
 
 # Callables, processors and exporters that fail.
