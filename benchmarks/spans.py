@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, use_span
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.util import concurrency, greenlet_spawn
@@ -43,7 +43,8 @@ await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurren
 
 
 PLAIN, RECORDED, SDK = "no greenprof", "`trace()`, recorded", "SDK: `start_span()` and `end()`"
-# The second is what one leaves on in production.
+IN_SDKS = "in one span of the SDK's"
+# The first is what one leaves on in production.
 QUERIES_TRACED: dict[str, dict[str, float]] = {
     "`trace(min_duration=0.005)`": {"min_duration": 0.005},
     "`trace()`, all recorded": {},
@@ -88,7 +89,7 @@ class Way(NamedTuple):
 
 @contextlib.contextmanager
 def below(span: trace_api.Span, tracing: greenprof.Tracing) -> Iterator[None]:
-    with trace_api.use_span(span), tracing:
+    with use_span(span), tracing:
         yield
 
 
@@ -124,32 +125,45 @@ def ways() -> list[Way]:
     ]
 
 
+def begin_sdks_own(tracer: trace_api.Tracer) -> trace_api.Span:
+    """A span of the SDK's that says what an await's does."""
+    return tracer.start_span(
+        "await benchmarks.spans.nothing",
+        kind=SpanKind.INTERNAL,
+        attributes={
+            "code.function.name": "benchmarks.spans.await_many",
+            "code.file.path": __file__,
+            "code.line.number": 70,
+            "greenprof.bridge": "sqlalchemy",
+            "greenprof.task": "Task-1",
+            "greenprof.outcome": "returned",
+        },
+    )
+
+
 def sdks_own(provider: TracerProvider, times: int) -> float:
-    """Seconds for one span of the SDK's, begun and ended, with what an await's span says."""
+    """Seconds for one span of the SDK's, begun and ended."""
     tracer = provider.get_tracer("greenprof")
     start = time.perf_counter()
     for _ in range(times):
-        tracer.start_span(
-            "await benchmarks.spans.nothing",
-            kind=SpanKind.INTERNAL,
-            attributes={
-                "code.function.name": "benchmarks.spans.await_many",
-                "code.file.path": __file__,
-                "code.line.number": 70,
-                "greenprof.bridge": "sqlalchemy",
-                "greenprof.task": "Task-1",
-                "greenprof.outcome": "returned",
-            },
-        ).end()
+        begin_sdks_own(tracer).end()
     return (time.perf_counter() - start) / times
 
 
-async def selects(connection: AsyncConnection, times: int) -> float:
-    """Seconds for one `select 1`, awaited over the bridge as SQLAlchemy does it."""
+async def selects(
+    connection: AsyncConnection, times: int, tracer: trace_api.Tracer | None = None
+) -> float:
+    """Seconds for one `select 1`, awaited over the bridge as SQLAlchemy does it.
+
+    With a tracer, in a span of the SDK's own.
+    """
     statement = text("select 1")
     start = time.perf_counter()
     for _ in range(times):
+        span = None if tracer is None else begin_sdks_own(tracer)
         (await connection.execute(statement)).scalar_one()
+        if span is not None:
+            span.end()
     return (time.perf_counter() - start) / times
 
 
@@ -171,7 +185,8 @@ async def measure(rounds: int, times: int, urls: dict[str, str]) -> Figures:
     """Each figure once a round; every other round goes through them backwards."""
     found = Figures({}, {name: Query({}, []) for name in urls})
     provider, _ = recording()
-    request = provider.get_tracer("program").start_span("request")
+    tracer = provider.get_tracer("program")
+    request = tracer.start_span("request")
     connections: dict[str, AsyncConnection] = {}
 
     async def one_way(way: Way) -> None:
@@ -181,18 +196,20 @@ async def measure(rounds: int, times: int, urls: dict[str, str]) -> Figures:
         found.awaits.setdefault(way.name, []).append(seconds)
 
     async def one_sdk() -> None:
-        with trace_api.use_span(request):
+        with use_span(request):
             seconds = sdks_own(provider, times)
         found.awaits.setdefault(SDK, []).append(seconds)
 
     async def one_query(name: str) -> None:
         query, number = found.queries[name], max(times // 20, 50)
-        hows = [PLAIN, *QUERIES_TRACED]
-        for how in hows if len(query.awaits) % 4 == 0 else reversed(hows):
+        hows = [PLAIN, *QUERIES_TRACED, IN_SDKS]
+        for how in hows if len(query.times.get(PLAIN, ())) % 2 == 0 else reversed(hows):
             tracing = greenprof.trace(provider, **QUERIES_TRACED.get(how, {}))
-            with below(request, tracing) if how in QUERIES_TRACED else contextlib.nullcontext():
-                await selects(connections[name], number // 10)
-                seconds = await selects(connections[name], number)
+            context = below(request, tracing) if how in QUERIES_TRACED else use_span(request)
+            own = tracer if how == IN_SDKS else None
+            with context:
+                await selects(connections[name], number // 10, own)
+                seconds = await selects(connections[name], number, own)
             query.times.setdefault(how, []).append(seconds)
             if how in QUERIES_TRACED:
                 query.awaits.append(tracing.counts.awaits / (number + number // 10))
@@ -227,12 +244,12 @@ def table(found: Figures) -> Iterator[str]:
         yield "| {} | {} | {} | {} | {} |".format(way.name, us(times), *cells)
     yield f"| {SDK} | {us(sdk)} | | | 100% |"
     yield ""
-    yield f"| a query | awaits | {PLAIN} | {' | '.join(QUERIES_TRACED)} |"
-    yield "|---|--:|--:|--:|--:|"
+    yield f"| a query | awaits | {PLAIN} | {' | '.join(QUERIES_TRACED)} | {IN_SDKS} |"
+    yield "|---|--:|--:|--:|--:|--:|"
     for name, query in found.queries.items():
         plain = query.times[PLAIN]
         traced = []
-        for how in QUERIES_TRACED:
+        for how in (*QUERIES_TRACED, IN_SDKS):
             times = query.times[how]
             own = [one - base for one, base in zip(times, plain, strict=True)]
             traced.append(f"{us(times)} (+{share(own, plain)})")
