@@ -339,6 +339,12 @@ def test_dead_greenlets_wait_for_nobody(followed: switches.Switches) -> None:
     assert frames == [True, True]
 
 
+def switch_to_parent() -> None:
+    parent = greenlet.getcurrent().parent
+    assert parent is not None
+    parent.switch()
+
+
 def test_a_listener_is_told_of_what_it_asks_for() -> None:
     """Hand-overs and first switches always; the others while it wants any."""
     told: list[tuple[str, bool, bool]] = []
@@ -348,7 +354,7 @@ def test_a_listener_is_told_of_what_it_asks_for() -> None:
         told.append((event, frame is None, handed))
 
     async def bridge() -> None:
-        child = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch("handed over"))
+        child = greenlet.greenlet(switch_to_parent)
         child.switch()
         told.append(("back", False, False))
         child.switch()
@@ -377,7 +383,7 @@ def test_who_waits_for_whom_is_noted_only_while_somebody_records() -> None:
     noted: list[tuple[bool, bool]] = []
 
     async def bridge(state: switches.Switches) -> None:
-        child = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch())
+        child = greenlet.greenlet(switch_to_parent)
         child.switch()
         frame = sys._getframe()
         noted.append((state.position()[1] is not None, state.awaited_by(frame) is child))
