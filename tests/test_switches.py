@@ -339,12 +339,6 @@ def test_dead_greenlets_wait_for_nobody(followed: switches.Switches) -> None:
     assert frames == [True, True]
 
 
-def switch_to_parent() -> None:
-    parent = greenlet.getcurrent().parent
-    assert parent is not None
-    parent.switch()
-
-
 def test_a_listener_is_told_of_what_it_asks_for() -> None:
     """Hand-overs and first switches always; the others while it wants any."""
     told: list[tuple[str, bool, bool]] = []
