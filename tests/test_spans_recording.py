@@ -278,6 +278,37 @@ def test_tracing_that_starts_and_stops_while_something_is_awaited(spans: Spans) 
     assert spans.lines() == [*began, "sync", "  after"]
 
 
+def test_what_is_said_after_tracing_stopped_in_mid_await(spans: Spans) -> None:
+    """The await's span may still be current in the sync code: what that says is for its own span."""
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def leaf() -> None:
+        inside.set()
+        await go_on.wait()
+
+    def sync() -> None:
+        with spans.span("sync"):
+            await_(leaf())
+            current = trace_api.get_current_span()
+            assert current.is_recording()
+            current.set_attribute("rows", 3)
+            current.add_event("done")
+            current.update_name("sync of three")
+
+    async def main() -> None:
+        with spans.trace():
+            task = asyncio.create_task(greenlet_spawn(sync))
+            await inside.wait()
+        go_on.set()
+        await task
+
+    asyncio.run(main())
+    (span,) = spans.finished
+    assert span.name == "sync of three"
+    assert attributes_of(span) == {"rows": 3}
+    assert [event.name for event in span.events] == ["done"]
+
+
 def test_start_tracing_and_stop_tracing(spans: Spans) -> None:
     """For start-up hooks; a second call replaces the first one's options."""
     greenprof.start_tracing(spans.provider, min_duration=60)
