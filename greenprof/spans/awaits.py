@@ -82,6 +82,8 @@ class Awaits:
         self._telling: dict[int, CodeType] = {}
         self.switched = self._make_switched()
         entries = {bridge.entry[0] for bridge in bridges.bridges() if bridge.entry is not None}
+        self._last_loop: Callable[[], Any] = _nobody
+        self._modules = 0
         # Modules of libraries that matter once they are imported.
         self._expected = sorted(entries | _WITH_HUBS)
 
@@ -230,11 +232,12 @@ class Awaits:
     def _begun(self, origin: greenlet, target: greenlet) -> None:
         """A greenlet's first switch: the context of whoever started it goes on in it."""
         loop = running_loop()
-        if loop is not None:
+        if loop is not None and self._last_loop() is not loop:
+            self._last_loop = ref(loop)
             self._look_after(loop)
-        if self._expected:
+        if len(sys.modules) != self._modules:
             self._look_for_libraries()
-        hub = _library_of_new_hub(target)
+        hub = _library_of_new_hub(target) if 0 in self.open else ""
         if hub:
             self._look_after(target)
             self._greenlets[id(target)] = ref(target), hub
@@ -294,6 +297,7 @@ class Awaits:
 
     def _look_for_libraries(self) -> None:
         """See which libraries were imported since the last time."""
+        self._modules = len(sys.modules)
         found = [name for name in self._expected if name in sys.modules]
         if found:
             self._expected = [name for name in self._expected if name not in found]
