@@ -16,7 +16,6 @@ from greenlet import getcurrent
 
 from greenprof import bridges
 from greenprof.interrupted import from_signal_handler
-from greenprof.spans import names
 from greenprof.spans.awaits import Awaits
 from greenprof.spans.delivery import Outbox
 from greenprof.spans.finishing import Ended, record, said_of
@@ -91,9 +90,8 @@ def _awaiting(
     def _record(span: Any, raised: type[BaseException] | None, awaitable: Any) -> None:
         try:
             outcome, error = (RETURNED, None) if raised is None else said_of(raised)
-            task = names.task_name(getcurrent())
             frame = sys._getframe(3)
-            ended = Ended(frame, None, outcome, error, task, awaitable, bridge)
+            ended = Ended(frame, None, outcome, error, getcurrent(), awaitable, bridge)
             record(outbox, span, ended, at_once=True)
         except Exception as error_of_ours:
             if from_signal_handler(error_of_ours):

@@ -51,7 +51,7 @@ class Tracing(Protocol):
 class Ended(NamedTuple):
     """How an await ended, and where.
 
-    `frame` is the sync code's, `other` the greenlet that awaited for it; `awaitable` and `bridge`
+    `frame` is the sync code's, `waiter` its greenlet, `other` the one that awaited for it; `awaitable` and `bridge`
     are given where frames do not tell them.
     """
 
@@ -59,7 +59,7 @@ class Ended(NamedTuple):
     other: greenlet | None
     outcome: str
     error: str | None
-    task: str
+    waiter: greenlet | None
     awaitable: Any = None
     bridge: str | None = None
 
@@ -85,14 +85,15 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
             outcome = outcomes.CANCELLED
         else:
             outcome, error = said_of(kind)
-    current = span.waiter()
-    task = "" if current is None else names.task_name(current)
-    record(outbox, span, Ended(frame, other, outcome, error, task), at_once=at_once)
+    record(outbox, span, Ended(frame, other, outcome, error, span.waiter()), at_once=at_once)
 
 
 def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
     """The outcome and the error's type of an await that an exception ended."""
     if kind is None:
+        task = loops.current_task(loops.running_loop())
+        if getattr(task, "cancelling", int)():
+            return outcomes.CANCELLED, None
         return outcomes.RAISED, outcomes.OTHER
     if outcomes.is_cancellation(kind):
         return outcomes.CANCELLED, None
@@ -111,13 +112,14 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     awaited, bridge, function, path, line = names.info_of(
         span, ended.frame, ended.other, ended.awaitable, ended.bridge
     )
+    task = "" if ended.waiter is None else names.task_name(ended.waiter)
     seconds = (span.end_ns - span.start_ns) / 1e9
     attributes: dict[str, Any] = {
         "code.function.name": function,
         "code.file.path": path,
         "code.line.number": line,
         "greenprof.bridge": bridge,
-        "greenprof.task": ended.task,
+        "greenprof.task": task,
         "greenprof.outcome": ended.outcome,
     }
     if ended.error is not None:
@@ -141,7 +143,7 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
             function,
             path,
             line,
-            ended.task,
+            task,
             seconds,
             ended.outcome,
             ended.error,

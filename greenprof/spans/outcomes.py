@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 from greenlet import GreenletExit
 
 from greenprof import awaitables
+from greenprof._native import time
 
 __all__ = ["CANCELLED", "OTHER", "RAISED", "RETURNED", "error_type", "is_cancellation", "thrown"]
 
@@ -24,6 +25,10 @@ OTHER = "_OTHER"
 _GENERATIONS = (0, 1)
 # An exception that was made for a throw is among the last objects that were made.
 _JUST_MADE = 64
+#: The part of all time that searches for exceptions among all objects may take.
+SEARCH_BUDGET = 0.01
+#: What they may take at once: several in a process of a million objects.
+MAX_CREDIT_NS = 50_000_000
 
 
 def error_type(kind: type[BaseException]) -> str:
@@ -69,7 +74,35 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
                 if traceback.tb_frame is bridge_frame:
                     return type(one)
                 traceback = traceback.tb_next
-    return None
+    return _search.for_exception_in(bridge_frame)
+
+
+class _Search:
+    """Asks the garbage collector who refers to a frame: for exceptions that are not young any more.
+
+    It looks at all objects there are for that, so it is held to a part of all time.
+    """
+
+    def __init__(self) -> None:
+        self._credit_ns = MAX_CREDIT_NS
+        self._since_ns: int = time.monotonic_ns()
+
+    def for_exception_in(self, frame: FrameType) -> type[BaseException] | None:
+        """The type of an exception whose traceback begins in a frame."""
+        began_ns = time.monotonic_ns()
+        earned_ns = round((began_ns - self._since_ns) * SEARCH_BUDGET)
+        self._credit_ns = min(self._credit_ns + earned_ns, MAX_CREDIT_NS)
+        self._since_ns = began_ns
+        if self._credit_ns <= 0:
+            return None
+        entries = [one for one in gc.get_referrers(frame) if type(one) is TracebackType]
+        found = gc.get_referrers(*entries) if entries else []
+        kind = next((type(one) for one in reversed(found) if _is_exception(one)), None)
+        self._credit_ns -= time.monotonic_ns() - began_ns
+        return kind
+
+
+_search = _Search()
 
 
 def thrown_by_hub(hub_frame: FrameType | None) -> type[BaseException] | None:
