@@ -27,8 +27,8 @@ _GENERATIONS = (0, 1)
 _JUST_MADE = 64
 #: The part of all time that searches for exceptions among all objects may take.
 SEARCH_BUDGET = 0.01
-#: What they may take at once: several in a process of a million objects.
-MAX_CREDIT_NS = 50_000_000
+#: What they may take one after another: a dozen in a process of a million objects.
+MAX_CREDIT_NS = 250_000_000
 
 
 def error_type(kind: type[BaseException]) -> str:
