@@ -121,6 +121,13 @@ class Switches:
         for table in (self.waiting, self.born, self._awaited_in):
             table.clear()
 
+    def resume(self) -> bool:
+        """Record again after `stop`, if a callback of ours has stayed. From any thread."""
+        if not self._layers:
+            return False
+        self._activate(self._layers[-1])
+        return True
+
     def check(self) -> bool:
         """Whether switches reach us; take the slot again if somebody displaced us.
 
@@ -177,7 +184,7 @@ class Switches:
                 current = ref(target) if _recorders else None
                 count += 1
                 frame: FrameType | None = None
-                handed = False
+                handed = awaits = False
                 try:
                     frame = getframe(1)
                 except ValueError as error:
@@ -187,12 +194,13 @@ class Switches:
                     if len(born) > state._prune_at:
                         state.prune()
                 else:
-                    if frame.f_code.co_flags & CO_AWAITS and not origin.dead:
-                        handed = True
-                        if _recorders:
+                    if frame.f_code.co_flags & CO_AWAITS:
+                        awaits = True
+                        handed = not origin.dead
+                        if handed and _recorders:
                             waiting[id(frame)] = ref(origin)
                             awaited_in[id(origin)] = id(frame)
-                if _listener is not None and (handed or _open or frame is None):
+                if _listener is not None and (awaits or _open or frame is None):
                     try:
                         _listener(event, origin, target, frame, handed)
                     except RecursionError:
@@ -275,8 +283,8 @@ def listen(listener: Listener | None, wants: Sized = ()) -> None:
 
     It gets the event ("switch" or "throw"), the greenlets that were switched from and to, the
     frame that goes on there (None at a greenlet's first switch), and whether that is a coroutine's
-    that is to await something for a live greenlet. It is called at those and at first switches,
-    and at all others as long as there is anything in `wants`.
+    that is to await something for a live greenlet. It is called at switches to coroutines and at
+    first switches, and at all others as long as there is anything in `wants`.
 
     It runs inside the tracer: it must be quick, must not switch, and raises nothing but what
     signal handlers raise in it.
@@ -303,10 +311,23 @@ def follow(*, record: bool = True) -> None:
             _recorders += 1
         first = _followers == 1
         if first:
+            _take_up_left_behind()
             _earlier_hook = threading.getprofile()
             threading.setprofile(_first_event)
     if first:
         adopt_thread()
+
+
+def _take_up_left_behind() -> None:
+    """Go on in other threads where our callbacks have stayed since the last `unfollow`."""
+    alive = sys._current_frames()
+    here = get_ident()
+    for ident, state in list(_left_behind.items()):
+        if ident == here:
+            continue
+        del _left_behind[ident]
+        if ident in alive and state.resume():
+            _threads[ident] = state
 
 
 def unfollow(*, record: bool = True) -> None:

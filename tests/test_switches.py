@@ -340,7 +340,7 @@ def test_dead_greenlets_wait_for_nobody(followed: switches.Switches) -> None:
 
 
 def test_a_listener_is_told_of_what_it_asks_for() -> None:
-    """Hand-overs and first switches always; the others while it wants any."""
+    """Switches to coroutines and first switches always; the others while it wants any."""
     told: list[tuple[str, bool, bool]] = []
     wants: list[int] = []
 
@@ -367,8 +367,9 @@ def test_a_listener_is_told_of_what_it_asks_for() -> None:
         switches.listen(None)
         switches.unfollow(record=False)
     born, handed, back = ("switch", True, False), ("switch", False, True), ("back", False, False)
-    assert first == [born, handed, back]
-    assert second == [born, handed, back, ("switch", False, False), ("switch", False, False)]
+    ended = ("switch", False, False)
+    assert first == [born, handed, back, ended]
+    assert second == [born, handed, back, ("switch", False, False), ended]
     assert told == [back]
     assert greenlet.gettrace() is None
 

@@ -24,7 +24,7 @@ from greenprof.loops import running_loop
 from greenprof.rawstack import walk
 from greenprof.spans.contexts import (
     EMPTY,
-    SCOPE_KEY,
+    SCOPE,
     SPAN_KEY,
     SUPPRESS_KEY,
     VARIABLE,
@@ -66,6 +66,8 @@ class Awaits:
         if VARIABLE is None:
             raise RuntimeError("the OpenTelemetry context is not made of context variables")
         self.tracing: Any = None
+        #: Whether there is any `trace(scope="context")` block.
+        self.scoped = False
         self.failed = failed
         self._finish = finish
         self._met = met
@@ -116,9 +118,10 @@ class Awaits:
                     if found.waiter() is target and frame is not None:
                         if get(empty) is found.inner:
                             put(found.outer)
-                            found.inner = None
                         else:
                             state._tidy()
+                        if found.shared:
+                            found.inner = None  # it holds the span that holds it
                         tracing = found.tracing
                         tracing.counts.saw()
                         if end_ns - found.start_ns >= tracing.look_ns or found._context is not None:
@@ -130,14 +133,14 @@ class Awaits:
                     state._other(origin, target, frame)
                     return
                 own = origin.gr_context
-                shared = own is target.gr_context
+                shared = own is not None and own is target.gr_context
                 outer = get(empty) if shared else of_greenlet(origin, variable)
                 tracing = state.tracing
                 parent: Any = outer.get(SPAN_KEY)
-                if len(outer) > (parent is not None):
-                    if SUPPRESS_KEY in outer:
-                        return
-                    tracing = _innermost(outer, tracing)
+                if len(outer) > (parent is not None) and outer.get(SUPPRESS_KEY):
+                    return
+                if state.scoped:
+                    tracing = _innermost(_scope_of(own), tracing)
                 if tracing is None:
                     return
                 sink = tracing.fixed_sink or tracing.sink()
@@ -172,22 +175,24 @@ class Awaits:
         """Look which libraries are there already."""
         self._look_for_libraries()
 
-    def forget(self) -> None:
+    def forget(self) -> list[AwaitSpan]:
         """Let all open awaits be: they are another process's, or nobody wants them any more."""
-        for span in list(self.open.values()):
-            if span is not None:
-                span.ended = True
+        left = [span for span in list(self.open.values()) if span is not None]
+        for span in left:
+            span.end_ns = time.time_ns()
+            span.ended = True
         hubs = {0: None} if 0 in self.open else {}
         self.open.clear()
         self.open.update(hubs)
         self._greenlets.clear()
+        return left
 
     # Beginnings.
 
     def begin_at_entry(self) -> AwaitSpan | None:
         """Begin an await of the running greenlet, which does not end with a switch."""
         try:
-            span = self._make(None, self._variable.get(EMPTY), "")
+            span = self._make(None, self._variable.get(EMPTY), SCOPE.get(), "")
             if span is not None:
                 span.inner = with_span(span.outer, span)
                 self._variable.set(span.inner)
@@ -198,10 +203,10 @@ class Awaits:
             return None
         return span
 
-    def _make(self, origin: greenlet | None, outer: Any, hub: str) -> AwaitSpan | None:
-        tracing = _innermost(outer, self.tracing)
+    def _make(self, origin: greenlet | None, outer: Any, scope: Any, hub: str) -> AwaitSpan | None:
+        tracing = _innermost(scope, self.tracing)
         sink = None if tracing is None else tracing.sink()
-        if sink is None or SUPPRESS_KEY in outer:
+        if sink is None or outer.get(SUPPRESS_KEY):
             return None
         outer = restored(outer, AwaitSpan)
         span = AwaitSpan(tracing, sink, outer, _nobody if origin is None else ref(origin), 0)
@@ -209,7 +214,8 @@ class Awaits:
         return span if sink.wants(span, outer.get(SPAN_KEY)) else None
 
     def _begin_in_hub(self, origin: greenlet, hub: str) -> None:
-        span = self._make(origin, of_greenlet(origin, self._variable), hub)
+        outer = of_greenlet(origin, self._variable)
+        span = self._make(origin, outer, _scope_of(origin.gr_context), hub)
         if span is not None:
             span.shared = False
             if len(self.open) >= self._prune_at:
@@ -244,7 +250,7 @@ class Awaits:
             self._begin_in_hub(origin, hub)
             return
         variable = self._variable
-        if origin.dead or variable.get(EMPTY):
+        if origin.dead or (variable.get(EMPTY) and not self.scoped):
             return
         if self._is_hub(origin):
             spawned: Any = getattr(target, "spawning_greenlet", None)
@@ -254,8 +260,11 @@ class Awaits:
         if starter is None:
             return
         context = restored(of_greenlet(starter, variable), AwaitSpan)
-        if context:
+        if context and not variable.get(EMPTY):
             variable.set(context)
+        scope = _scope_of(starter.gr_context)
+        if scope is not None and SCOPE.get() is None:
+            SCOPE.set(scope)
 
     # Ends.
 
@@ -272,9 +281,9 @@ class Awaits:
     def _leave(self, span: AwaitSpan) -> None:
         if self._variable.get(EMPTY) is span.inner:
             self._variable.set(span.outer)
-            span.inner = None
         else:
             self._tidy()
+        span.inner = None
 
     def _tidy(self) -> None:
         """Take await spans that have ended out of the running context."""
@@ -336,9 +345,13 @@ def _nobody() -> None:
     """No greenlet: the await does not end with a switch."""
 
 
-def _innermost(context: Any, tracing: Any) -> Any:
-    """The tracing of the innermost block in a context that still runs, else `tracing`."""
-    scope: Any = context.get(SCOPE_KEY)
+def _scope_of(context: Any) -> Any:
+    """The innermost `trace(scope="context")` block in a greenlet's context."""
+    return None if context is None else context.get(SCOPE)
+
+
+def _innermost(scope: Any, tracing: Any) -> Any:
+    """The tracing of the innermost block that still runs, else `tracing`."""
     while scope is not None:
         if scope.tracing.running:
             return scope.tracing

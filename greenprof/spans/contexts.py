@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
 
 __all__ = [
     "EMPTY",
-    "SCOPE_KEY",
+    "SCOPE",
     "SPAN_KEY",
     "SUPPRESS_KEY",
     "VARIABLE",
@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 EMPTY = Context()
-#: The innermost `trace(scope="context")` block.
-SCOPE_KEY = api.create_key("greenprof-scope")
 #: Set by exporters while they send: what they await is nobody's request.
 SUPPRESS_KEY = api._SUPPRESS_INSTRUMENTATION_KEY
 
@@ -92,24 +90,24 @@ class Scope(NamedTuple):
     above: Scope | None
 
 
-def enter_scope(tracing: Any, variable: ContextVar[Context]) -> None:
+#: Not in OpenTelemetry's context, which instrumentors replace at each request.
+SCOPE: ContextVar[Scope | None] = ContextVar("greenprof-scope", default=None)
+
+
+def enter_scope(tracing: Any) -> None:
     """Begin a block in the running context."""
-    context = variable.get(EMPTY)
-    above: Any = context.get(SCOPE_KEY)
-    made = Context(context)
-    _put(made, SCOPE_KEY, Scope(tracing, above))
-    variable.set(made)
+    SCOPE.set(Scope(tracing, SCOPE.get()))
 
 
-def leave_scope(tracing: Any, variable: ContextVar[Context]) -> None:
-    """End a block in the running context, if it is the innermost there."""
-    context = variable.get(EMPTY)
-    scope: Any = context.get(SCOPE_KEY)
-    if scope is None or scope.tracing is not tracing:
-        return
-    made = Context(context)
-    if scope.above is None:
-        dict.pop(made, SCOPE_KEY)
-    else:
-        _put(made, SCOPE_KEY, scope.above)
-    variable.set(made)
+def leave_scope(tracing: Any) -> None:
+    """End a block in the running context; also one that others have begun in since."""
+    SCOPE.set(_without(SCOPE.get(), tracing))
+
+
+def _without(scope: Scope | None, tracing: Any) -> Scope | None:
+    if scope is None:
+        return None
+    if scope.tracing is tracing:
+        return scope.above
+    above = _without(scope.above, tracing)
+    return scope if above is scope.above else Scope(scope.tracing, above)

@@ -9,19 +9,17 @@ an object is being destroyed, which may be in the middle of a processor.
 from __future__ import annotations
 
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import context as api
 
-from greenprof._native import get_ident
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.counts import ERROR, QUEUE_FULL
 from greenprof.spans.sinks import Finished
 
-__all__ = ["Outbox", "soon"]
+__all__ = ["Outbox", "is_patched", "soon"]
 
 #: Spans that wait to be handed over; more are dropped, and counted.
 MAX_WAITING = 8192
@@ -38,8 +36,8 @@ class Outbox:
 
     def put(self, finished: Finished, *, at_once: bool) -> None:
         """Hand a span over; later, if it cannot be told that this is a good moment."""
-        patched = threading.get_ident() != get_ident()
-        if at_once and not patched:
+        switching = is_patched() or bool(finished.span.hub)
+        if at_once and not switching:
             if self._waiting:
                 self.flush()
             self._deliver(finished)
@@ -48,7 +46,7 @@ class Outbox:
             finished.span.tracing.drop(QUEUE_FULL)
             return
         self._waiting.append(finished)
-        if patched and not self._scheduled:
+        if switching and not self._scheduled:
             self._scheduled = soon(self._flush_in_greenlet)
 
     def _flush_in_greenlet(self) -> None:
@@ -81,28 +79,34 @@ class Outbox:
         span = finished.span
         tracing: Any = span.tracing
         try:
-            span.sink.put(finished)
+            recorded = span.sink.put(finished)
         except Exception as error:  # a span processor of somebody's own
             if from_signal_handler(error):
                 raise
             tracing.drop(ERROR)
             self._failed(error)
         else:
-            tracing.counts.did_record()
+            if recorded:
+                tracing.counts.did_record()
 
 
-def soon(call: Callable[[], None]) -> bool:
-    """Have the hub run `call` in a greenlet of its own. False if there is no hub."""
-    hub_of = getattr(sys.modules.get("gevent"), "spawn_raw", None)
-    if hub_of is not None and "gevent.monkey" in sys.modules and _patched_by_gevent():
-        hub_of(call)
-        return True
-    spawn = getattr(sys.modules.get("eventlet"), "spawn_n", None)
-    if spawn is not None:
-        spawn(call)
-        return True
+def is_patched() -> bool:
+    """Whether gevent or eventlet has patched the standard library, so that waiting may switch."""
+    for module, names in (("gevent.monkey", "saved"), ("eventlet.patcher", "already_patched")):
+        patched: Any = getattr(sys.modules.get(module), names, None)
+        if patched:
+            return True
     return False
 
 
-def _patched_by_gevent() -> bool:
-    return bool(sys.modules["gevent.monkey"].is_module_patched("threading"))
+def soon(call: Callable[[], None]) -> bool:
+    """Have this thread's hub run `call` in a greenlet of its own. False if there is no hub."""
+    local: Any = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    if local is not None and local() is not None:
+        sys.modules["gevent"].spawn_raw(call)
+        return True
+    local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
+    if getattr(local, "hub", None) is not None:
+        sys.modules["eventlet"].spawn_n(call)
+        return True
+    return False

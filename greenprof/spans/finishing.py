@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
@@ -15,16 +14,16 @@ from greenprof._native import get_ident
 from greenprof.frames import position_of
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans import names, outcomes
+from greenprof.spans.complaints import complain_once
 from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
 from greenprof.spans.metrics import AwaitMetrics
 from greenprof.spans.sinks import Finished
 from greenprof.spans.span import AwaitSpan
 
-__all__ = ["Ended", "finish", "stack_text"]
+__all__ = ["Ended", "cut_short", "finish", "record", "said_of", "stack_text"]
 
 _ERROR = StatusCode.ERROR
-_log = logging.getLogger("greenprof")
 # Frames of a stack that are sent; a collector cuts what is longer.
 _MAX_FRAMES = 200
 
@@ -38,7 +37,7 @@ class Tracing(Protocol):
     metrics: AwaitMetrics | None
     counts: SpanCounts
     asks: bool
-    name: Callable[[names.AwaitInfo], str] | None
+    name: Callable[[names.AwaitInfo], str | None] | None
     attributes: Callable[[names.AwaitInfo], Mapping[str, Any]] | None
 
     def wants_stack(self, seconds: float) -> bool:
@@ -86,6 +85,12 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
         else:
             outcome, error = said_of(kind)
     record(outbox, span, Ended(frame, other, outcome, error, span.waiter()), at_once=at_once)
+
+
+def cut_short(span: AwaitSpan) -> Finished:
+    """A span whose end nobody waits for."""
+    end_ns = max(span.end_ns, span.start_ns)
+    return Finished(span, names.name_of_waiting(span), {}, None, end_ns)
 
 
 def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
@@ -177,11 +182,12 @@ def _name_by(tracing: Tracing, info: names.AwaitInfo) -> str | None:
     if tracing.name is None:
         return None
     try:
-        return str(tracing.name(info))
+        name = tracing.name(info)
+        return None if name is None else str(name)
     except Exception as error:  # the program's
         if from_signal_handler(error):
             raise
-        complain_once("name", error)
+        complain_once("function `name`", error)
         return None
 
 
@@ -193,23 +199,8 @@ def _attributes_by(tracing: Tracing, info: names.AwaitInfo) -> Mapping[str, Any]
     except Exception as error:  # the program's
         if from_signal_handler(error):
             raise
-        complain_once("attributes", error)
+        complain_once("function `attributes`", error)
         return {}
-
-
-_complained: set[str] = set()
-
-
-def complain_once(what: str, error: Exception) -> None:
-    """Log that a callable of the program's failed, once for each kind."""
-    if what not in _complained:
-        _complained.add(what)
-        _log.warning(
-            "the `%s` callable of greenprof.trace() failed and is left out: %s: %s",
-            what,
-            type(error).__name__,
-            str(error),  # itself it would be kept, with its frames, by whoever keeps log records
-        )
 
 
 def stack_text(frame: FrameType) -> str:

@@ -66,7 +66,9 @@ def kind_of(loop: Any) -> str:
     kind = type(loop)
     asyncio_loop = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", None)
     if asyncio_loop is not None and issubclass(kind, asyncio_loop):
-        return "asyncio"
+        # One with a clock or a way of waiting of its own is of another kind.
+        own = kind.time is not asyncio_loop.time or kind._run_once is not asyncio_loop._run_once
+        return "" if own else "asyncio"
     uvloop_loop = getattr(sys.modules.get("uvloop"), "Loop", None)
     if uvloop_loop is not None and issubclass(kind, uvloop_loop):
         return "uvloop"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 from opentelemetry.trace.span import INVALID_SPAN
 
 from greenprof import switches
-from greenprof._native import RLock, get_ident, thread_local
+from greenprof._native import RLock, thread_local
 from greenprof._version import __version__
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans import delivery
@@ -171,7 +170,7 @@ class AwaitMetrics:
         # A thread that is inside of the SDK already may hold a lock that it would wait for once
         # more; and where gevent or eventlet has patched threads, waiting for a lock switches
         # greenlets, which neither a tracer nor a hub may do.
-        patched = threading.get_ident() != get_ident()
+        patched = delivery.is_patched()
         self._waiting.append(measurement)
         waiting = len(self._waiting)
         if at_once and not patched and not self._is_measuring():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import CodeType, CoroutineType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from greenlet import greenlet
 
@@ -13,9 +14,6 @@ from greenprof.bridges import Part
 from greenprof.frames import module_of, origin_of
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import FrameOrigin
-
-if TYPE_CHECKING:
-    from greenprof.spans.span import AwaitSpan
 
 __all__ = ["AwaitInfo", "info_of", "name_of_waiting", "task_name"]
 
@@ -29,6 +27,13 @@ _CACHE_LIMIT = 20_000
 _RUNS_TASKS = frozenset(
     {"Handle._run", "BaseEventLoop.run_forever", "BaseEventLoop.run_until_complete", "Runner.run"}
 )
+
+
+class Waiting(Protocol):
+    """What is known of an await from the start."""
+
+    waiter: Callable[[], greenlet | None]
+    hub: str
 
 
 class AwaitInfo(NamedTuple):
@@ -88,7 +93,7 @@ def qualified_name(code: CodeType) -> str:
 
 
 def info_of(
-    span: AwaitSpan,
+    span: Waiting,
     frame: FrameType,
     other: greenlet | None,
     awaitable: Any = None,
@@ -189,7 +194,7 @@ def name_of(awaitable: Any) -> str:
     return f"{module}.{kind.__qualname__}"
 
 
-def name_of_waiting(span: AwaitSpan) -> str:
+def name_of_waiting(span: Waiting) -> str:
     """A span's name while it is open: who asks for it runs on the other side."""
     try:
         waiter = span.waiter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -61,20 +62,35 @@ def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException
             return type(found)
     if bridge_frame is None:
         return None
-    # Where it has a name there. From Python 3.12 on it has no traceback while it is thrown.
-    named = _named_in(bridge_frame)
-    if named is not None:
-        return named
     for generation in _GENERATIONS:
         for one in reversed(gc.get_objects(generation)):
-            if not _is_exception(one):
-                continue
-            traceback = one.__traceback__
-            while traceback is not None:
-                if traceback.tb_frame is bridge_frame:
-                    return type(one)
-                traceback = traceback.tb_next
-    return _search.for_exception_in(bridge_frame)
+            if _is_exception(one) and _passed(one, bridge_frame):
+                return type(one)
+    return _named_in(bridge_frame) or _search.for_exception_in(bridge_frame)
+
+
+def _passed(error: Any, frame: FrameType) -> bool:
+    """Whether an exception has come through a frame."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame is frame:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _named_in(bridge_frame: FrameType) -> type[BaseException] | None:
+    """The type of the only exception that a frame has made a variable of: ``except X as error``.
+
+    From Python 3.12 on it has no traceback while it is thrown by that name.
+    """
+    code = bridge_frame.f_code
+    given = code.co_argcount + code.co_kwonlyargcount
+    given += bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)
+    arguments = code.co_varnames[:given]
+    values = dict(bridge_frame.f_locals).items()
+    found = [one for name, one in values if name not in arguments and _is_exception(one)]
+    return type(found[0]) if len(found) == 1 and found[0].__traceback__ is None else None
 
 
 class _Search:
@@ -108,26 +124,21 @@ _search = _Search()
 def thrown_by_hub(hub_frame: FrameType | None) -> type[BaseException] | None:
     """The type of the exception that was just thrown into a greenlet that waited in its hub.
 
-    A timeout is at hand where the hub stands; what `kill` throws was made for it just now. None for
-    what somebody made before and threw.
+    A timeout's is at hand where the hub stands. A kill makes one just then. None for what somebody
+    made before and threw.
     """
-    named = None if hub_frame is None else _named_in(hub_frame)
-    if named is not None:
-        return named
+    values = {} if hub_frame is None else dict(hub_frame.f_locals)
+    # gevent's Timeout._on_expiration has it as `ex`, eventlet's Timer.__call__ among its `args`.
+    given = values.get("args")
+    for one in (values.get("ex"), *(given if type(given) is tuple else ())):
+        if _is_exception(one):
+            return type(one)
+        if isinstance(one, type) and issubclass(one, BaseException):
+            return one
     for one in list(reversed(gc.get_objects(0)))[:_JUST_MADE]:
-        if _is_exception(one) and one.__traceback__ is None:
+        if issubclass(type(one), GreenletExit) and one.__traceback__ is None:
             return type(one)
     return None
-
-
-def _named_in(frame: FrameType) -> type[BaseException] | None:
-    """The type of the only exception that is among a frame's variables, or in a tuple there."""
-    found: list[Any] = []
-    for value in dict(frame.f_locals).values():
-        for one in value if type(value) is tuple else (value,):
-            if _is_exception(one) and not any(one is other for other in found):
-                found.append(one)
-    return type(found[0]) if len(found) == 1 else None
 
 
 def _is_exception(one: object) -> bool:

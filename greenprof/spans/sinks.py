@@ -17,6 +17,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from greenprof._version import __version__
+from greenprof.interrupted import from_signal_handler
+from greenprof.spans.complaints import complain_once
 from greenprof.spans.contexts import SPAN_KEY
 from greenprof.spans.names import name_of_waiting
 from greenprof.spans.span import AwaitSpan
@@ -30,6 +32,8 @@ _FLAGS = {
     (sampled, random): TraceFlags(sampled + 2 * random) for sampled in (0, 1) for random in (0, 1)
 }
 _NOBODY = object()
+#: The SDK's own limit of attributes: ours are fewer.
+_USUAL_COUNT = 128
 
 
 class Finished(NamedTuple):
@@ -59,8 +63,8 @@ class Sink(Protocol):
     def full(self) -> bool:
         """Whether a span given now would be dropped."""
 
-    def put(self, finished: Finished) -> None:
-        """Hand a finished span over."""
+    def put(self, finished: Finished) -> bool:
+        """Hand a finished span over; whether it was recorded."""
 
 
 def sink_for(provider: Any) -> Sink | None:
@@ -122,7 +126,7 @@ class ApiSink:
         span.real = real
         return real
 
-    def put(self, finished: Finished) -> None:
+    def put(self, finished: Finished) -> bool:
         """End the real span, and begin it first if nobody has asked for it."""
         span = finished.span
         name, said, status = span.said
@@ -139,7 +143,9 @@ class ApiSink:
             real.add_link(context, fields)
         if (status := status or finished.status) is not None:
             real.set_status(status)
+        recording = bool(real.is_recording())
         real.end(finished.end_ns)
+        return recording
 
 
 class SdkSink:
@@ -179,6 +185,9 @@ class SdkSink:
             if (length := getattr(limits, name, None)) is not None
         ]
         self._length = min(lengths, default=None)
+        unlimited = getattr(limits, "max_span_attributes", None)
+        self._count: int | None = unlimited if unlimited != _USUAL_COUNT else None
+        self._most_events = getattr(limits, "max_events", None)
         self._random = bool(getattr(tracer.id_generator, "is_trace_id_random", bool)())
 
     # Sampling. The same decisions as the SDK's own, without its call where the answer is known.
@@ -206,10 +215,18 @@ class SdkSink:
         return answer
 
     def _ask(self, span: AwaitSpan) -> bool:
+        if not self._is_direct():
+            return True  # the tracer will ask, and once is enough
         context = self._identity(span, _parent_context(span))
-        found = self._tracer.sampler.should_sample(
-            span.outer, context.trace_id, name_of_waiting(span), SpanKind.INTERNAL, {}, ()
-        )
+        try:
+            found = self._tracer.sampler.should_sample(
+                span.outer, context.trace_id, name_of_waiting(span), SpanKind.INTERNAL, {}, ()
+            )
+        except Exception as error:  # a sampler of somebody's own
+            if from_signal_handler(error):
+                raise
+            complain_once("sampler", error)
+            return False
         decision = found.decision
         if not decision.is_recording():
             return False
@@ -271,14 +288,13 @@ class SdkSink:
                 return True
         return False
 
-    def put(self, finished: Finished) -> None:
+    def put(self, finished: Finished) -> bool:
         """Build the span and give it to the processors."""
         span = finished.span
         if not self._is_direct() or (span.real is not None and type(span.real) is not _Decided):
             if type(span.real) is _Decided:
                 span.real = None
-            self._by_api.put(finished)
-            return
+            return self._by_api.put(finished)
         parent = _parent_context(span)
         context = span._context
         if context is None:
@@ -289,9 +305,9 @@ class SdkSink:
             attributes = {**span.extra, **attributes}
         if said:
             attributes = {**attributes, **said}
-        if said or self._length is not None:
+        if said or span.tracing.asks or self._count is not None or self._length is not None:
             # What somebody else said may be of any type.
-            attributes = BoundedAttributes(None, attributes, max_value_len=self._length)
+            attributes = self._bounded(attributes)
         self._tracer.span_processor.on_end(
             self._readable(
                 name or finished.name,
@@ -299,7 +315,7 @@ class SdkSink:
                 parent,
                 self._tracer.resource,
                 attributes,
-                [self._event(*event) for event in span.happened] if span.happened else (),
+                self._events(span) if span.happened else (),
                 [api.Link(*link) for link in span.linked] if span.linked else (),
                 SpanKind.INTERNAL,
                 self._info,
@@ -309,6 +325,15 @@ class SdkSink:
                 self._scope,
             )
         )
+        return True
+
+    def _bounded(self, attributes: Mapping[str, Any]) -> BoundedAttributes:
+        most = _USUAL_COUNT if self._count is None else self._count
+        return BoundedAttributes(most, attributes, max_value_len=self._length)
+
+    def _events(self, span: AwaitSpan) -> list[Any]:
+        kept = span.happened if self._most_events is None else span.happened[-self._most_events :]
+        return [self._event(name, self._bounded(said), when) for name, said, when in kept]
 
 
 class _Decided(api.NonRecordingSpan):

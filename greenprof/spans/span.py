@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from greenlet import greenlet
 from opentelemetry.context.context import Context
-from opentelemetry.trace import Span, SpanContext, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.span import INVALID_SPAN, INVALID_SPAN_CONTEXT
 
-from greenprof._native import time
+from greenprof._native import RLock, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.contexts import SPAN_KEY
+from greenprof.spans.names import name_of_waiting
 
 __all__ = ["MAX_EVENTS", "AwaitSpan"]
 
 #: Events and links kept of one span, as by OpenTelemetry's default limits; so many attributes too.
 MAX_EVENTS = 128
+
+
+_identifying = RLock()
 
 
 class AwaitSpan(Span):
@@ -64,7 +69,9 @@ class AwaitSpan(Span):
             if self.ended:
                 return self._of_parent()
             try:
-                self._context = self.sink.identify(self)
+                with _identifying:  # of several threads that ask at once, all get the same
+                    if self._context is None:
+                        self._context = self.sink.identify(self)
             except Exception as error:  # an id generator or a tracer of somebody's own
                 if from_signal_handler(error):
                     raise
@@ -121,7 +128,7 @@ class AwaitSpan(Span):
             self._status: Status | None = None
             self._name: str | None = None
             self._links: list[tuple[SpanContext, Any]] = []
-            self.events: list[tuple[str, dict[str, Any], int]] = []
+            self._events: list[tuple[str, dict[str, Any], int]] = []
         return True
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
@@ -142,8 +149,8 @@ class AwaitSpan(Span):
         """Add an event, now or at `timestamp` (nanoseconds since the epoch)."""
         if self.ended:
             self._standing().add_event(name, attributes, timestamp)
-        elif self._notes() and len(self.events) < MAX_EVENTS:
-            self.events.append((name, dict(attributes or {}), timestamp or time.time_ns()))
+        elif self._notes() and len(self._events) < MAX_EVENTS:
+            self._events.append((name, dict(attributes or {}), timestamp or time.time_ns()))
 
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         """Add a link to another span."""
@@ -188,6 +195,64 @@ class AwaitSpan(Span):
     def end(self, end_time: int | None = None) -> None:
         """Nothing: it ends with the await."""
 
+    # What the SDK's spans let be read.
+
+    @property
+    def name(self) -> str:
+        """Its name so far."""
+        return (self._name if self._noted else None) or name_of_waiting(self)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What code inside the await has said; the rest comes at its end."""
+        return MappingProxyType(self._attributes if self._noted else {})
+
+    @property
+    def context(self) -> SpanContext:
+        """Its ids."""
+        return self.get_span_context()
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """The ids of the span that it is in."""
+        found = self._of_parent()
+        return found if found.is_valid else None
+
+    @property
+    def kind(self) -> SpanKind:
+        """Internal."""
+        return SpanKind.INTERNAL
+
+    @property
+    def start_time(self) -> int:
+        """When it began, in nanoseconds since the epoch."""
+        return self.start_ns
+
+    @property
+    def end_time(self) -> int | None:
+        """When it ended, in nanoseconds since the epoch."""
+        return self.end_ns if self.ended else None
+
+    @property
+    def status(self) -> Status:
+        """What code inside the await has said."""
+        return (self._status if self._noted else None) or Status(StatusCode.UNSET)
+
+    @property
+    def events(self) -> tuple[Any, ...]:
+        """What code inside the await has said: name, attributes, nanoseconds."""
+        return tuple(self._events) if self._noted else ()
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """What code inside the await has said."""
+        return tuple(Link(*one) for one in self._links) if self._noted else ()
+
+    @property
+    def resource(self) -> Any:
+        """Its provider's resource, None if that has none."""
+        return getattr(self.sink.provider, "resource", None)
+
     # What was said, for whoever builds it.
 
     @property
@@ -205,4 +270,4 @@ class AwaitSpan(Span):
     @property
     def happened(self) -> list[tuple[str, dict[str, Any], int]]:
         """The events that code inside the await gave it: name, attributes, nanoseconds."""
-        return self.events if self._noted else []
+        return self._events if self._noted else []

@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any
 
 from greenprof.interrupted import from_signal_handler
-from greenprof.spans.contexts import EMPTY, VARIABLE
+from greenprof.spans.contexts import EMPTY, SCOPE, VARIABLE
 
 __all__ = ["carry_contexts", "leave"]
 
@@ -57,10 +57,11 @@ def _take_along(one: Any) -> None:
     try:
         if VARIABLE is None or one.gr_context is not None:
             return
-        current = VARIABLE.get(EMPTY)
-        if current:
+        current, scope = VARIABLE.get(EMPTY), SCOPE.get()
+        if current or scope is not None:
             context = Context()
             context.run(VARIABLE.set, current)
+            context.run(SCOPE.set, scope)
             one.gr_context = context
     except Exception as error:  # it begins without, as it would have
         if from_signal_handler(error):

@@ -17,12 +17,14 @@ from greenprof import loops, switches
 from greenprof._native import RLock, get_ident
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
+from greenprof.interrupted import from_signal_handler
 from greenprof.spans import entries, spawns
 from greenprof.spans.awaits import Awaits
+from greenprof.spans.complaints import complain_once
 from greenprof.spans.contexts import VARIABLE, enter_scope, leave_scope
 from greenprof.spans.counts import ERROR, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
-from greenprof.spans.finishing import finish
+from greenprof.spans.finishing import cut_short, finish
 from greenprof.spans.looplag import LoopLag
 from greenprof.spans.names import AwaitInfo
 from greenprof.spans.sinks import Sink, sink_for
@@ -74,7 +76,7 @@ class Tracing:
         stack: str = "never",
         slow_duration: float = 0.1,
         max_spans_per_second: float | None = None,
-        name: Callable[[AwaitInfo], str] | None = None,
+        name: Callable[[AwaitInfo], str | None] | None = None,
         attributes: Callable[[AwaitInfo], Mapping[str, Any]] | None = None,
         metrics: bool = False,
         meter_provider: Any = None,
@@ -110,13 +112,33 @@ class Tracing:
         if provider is None:
             provider = trace_api._TRACER_PROVIDER
         elif not hasattr(provider, "get_tracer"):
-            provider = provider()
+            try:
+                provider = provider()
+            except Exception as error:  # the program's
+                if from_signal_handler(error):
+                    raise
+                complain_once("function `tracer_provider`", error)
+                return None
         known, sink = self._sinks
         if known is not provider:
+            sink = self._sink_of(provider)
+        return sink
+
+    def _sink_of(self, provider: Any) -> Sink | None:
+        try:
             sink = sink_for(provider)
-            self._sinks = provider, sink
-            if provider is self._provider:
-                self.fixed_sink = sink
+        except Exception as error:  # a provider of somebody's own
+            if from_signal_handler(error):
+                raise
+            complain_once("tracer provider", error)
+            sink = None
+        self._sinks = provider, sink
+        if provider is self._provider:
+            self.fixed_sink = sink
+        if sink is not None:
+            # A provider ends its processors at exit, and ours have to come before that.
+            atexit.unregister(_state.at_exit)
+            atexit.register(_state.at_exit)
         return sink
 
     def wants_stack(self, seconds: float) -> bool:
@@ -154,6 +176,7 @@ class Tracing:
             if not self.running:
                 raise ProfilerStateError("this tracing does not run: start it before stopping it")
             self.running = False
+            self._users = 0
             metrics, self.metrics = self.metrics, None
             if metrics is not None:
                 metrics.stop()
@@ -176,8 +199,8 @@ class Tracing:
                 if not self._users:
                     self.start()
                 self._users += 1
-        if self.scope == "context" and VARIABLE is not None:
-            enter_scope(self, VARIABLE)
+        if self.scope == "context":
+            enter_scope(self)
         return self
 
     def __exit__(
@@ -186,8 +209,8 @@ class Tracing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.scope == "context" and VARIABLE is not None:
-            leave_scope(self, VARIABLE)
+        if self.scope == "context":
+            leave_scope(self)
         with _lock:
             if self._users:
                 self._users -= 1
@@ -277,7 +300,9 @@ class _State:
             switches.unfollow(record=False)
             self._guard.stop()
             self._guard = LoopLag(_take_tracer_back, GUARD_S)
-            self._awaits.forget()
+            for span in self._awaits.forget():
+                if span.used:  # or its children would be without their parent
+                    self._outbox.put(cut_short(span), at_once=False)
             self._awaits = None
         self._outbox.flush()
 
@@ -285,6 +310,7 @@ class _State:
         whole = [one for one in self._running if one.scope == "process"]
         if self._awaits is not None:
             self._awaits.tracing = whole[-1] if whole else None
+            self._awaits.scoped = len(whole) < len(self._running)
 
     def _failed(self, error: Exception) -> None:
         """Count an await that greenprof did not get through."""
