@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_programs import one_line_error, write_program
-from tests.otlp_receiver import Received, Receiver, running_receiver
+from tests.otlp_receiver import Received, Receiver, running_receiver, spans_in
 from tests.running import Finished, run_greenprof, run_python
 from tests.span_programs import AWAITS, free_endpoint
 
@@ -86,6 +86,10 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     write_program(tmp_path, "app.py", "print('ran')")
     for words, said in (
         (["--otlp", "ftp://h", "app.py"], "cannot send spans to 'ftp://h': give a URL"),
+        (
+            ["--otlp", "localhost:99999", "app.py"],
+            "'http://localhost:99999': give a port from 1 to",
+        ),
         (["--otlp"], "no program given"),
         (["--otlp", "h:4317"], "no program given"),
         (["--span-min", "5ms", "app.py"], "--span-min is about spans: add --otlp or --spans FILE"),
@@ -251,6 +255,42 @@ awaits(1)
     without = run(tmp_path, source, "-q")
     assert without_pids(finished.stderr) == without_pids(without.stderr)
     assert len(receiver.wait_for(2)) == 2
+
+
+def test_that_children_send_nothing_is_said(tmp_path: Path, receiver: Receiver) -> None:
+    """Of children that go on with the program, not of other programs that it starts."""
+    to = f"greenprof: sent 1 span to {receiver.http_endpoint}/v1/traces"
+    starts = "import subprocess\nsubprocess.run(['true'], preexec_fn=lambda: None, check=True)\n"
+    finished = run(tmp_path, f"{AWAITS}awaits(1)\n{starts}", "--otlp", receiver.http_endpoint)
+    assert last_line(finished) == to
+    forks = "if not os.fork():\n    awaits(2)\n    sys.exit()\nos.wait()\n"
+    finished = run(tmp_path, f"{AWAITS}awaits(1)\n{forks}", "--otlp", receiver.http_endpoint)
+    assert last_line(finished) == f"{to}; forked children send none"
+
+
+def test_a_span_that_cannot_be_sent_is_lost_alone(tmp_path: Path, receiver: Receiver) -> None:
+    source = """\
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        trace.set_tracer_provider(TracerProvider())
+        tracer = trace.get_tracer("app")
+        for number in range(20):
+            tracer.start_span(f"span {number}").end()
+        context = trace.SpanContext(2**130, 2**70, is_remote=True)
+        tracer.start_span("odd", links=[trace.Link(context, {"a": 1})]).end()
+        with tracer.start_as_current_span("early", start_time=-1) as span:
+            span.add_event("late", {"big": 2**70}, 2**64)
+    """
+    finished = run(tmp_path, source, "--otlp", receiver.http_endpoint, "--spans", "s.jsonl")
+    sent, wrote = finished.stderr.splitlines()[-2:]
+    assert "sent 21 of 22 spans" in sent
+    assert "wrote 21 of 22 spans" in wrote
+    assert "1 failed: " in sent
+    written = {span.span_id for span in spans_in(tmp_path / "s.jsonl")}
+    assert written == {span.span_id for span in receiver.wait_for(21)}
+    early = next(span.span for span in receiver.wait_for(21) if span.name == "early")
+    assert (early.start_time_unix_nano, early.events[0].time_unix_nano) == (0, 2**64 - 1)
+    assert early.events[0].attributes[0].value.string_value == str(2**70)
 
 
 def without_pids(printed: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
@@ -17,6 +20,7 @@ from greenprof.cli.otlp import HTTP, Destination, find_destination, is_endpoint,
 from greenprof.cli.otlpjson import request_line
 from greenprof.cli.wire import Packer, Unpacker
 from greenprof.errors import OutputError
+from tests.otlp_receiver import requests_in, spans_of
 
 VARIABLES = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -27,7 +31,14 @@ VARIABLES = (
 
 
 def test_words_that_are_endpoints() -> None:
-    for word in ("http://h", "localhost:4317", "10.0.0.1:80", "[::1]:4318", "my-host.local:1"):
+    for word in (
+        "http://h",
+        "localhost:4317",
+        "10.0.0.1:80",
+        "[::1]:4318",
+        "my-host.local:1",
+        "h:123456",
+    ):
         assert is_endpoint(word), word
     for word in ("app.py", "-m", "--", "a/b:c", "module:app", "host:", "C:\\app.py", ":4317"):
         assert not is_endpoint(word), word
@@ -88,6 +99,16 @@ def test_endpoints_that_make_no_sense(typed: str) -> None:
         find_destination(typed)
 
 
+@pytest.mark.parametrize("typed", ["localhost:99999", "h:123456", "h:0", "http://h:x", "me:no@h:0"])
+def test_ports_that_are_none(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    with pytest.raises(OutputError, match="give a port from 1 to 65535") as of_words:
+        find_destination(typed)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", typed)
+    with pytest.raises(OutputError, match="give a port from 1 to 65535"):
+        find_destination("")
+    assert "me:no" not in str(of_words.value)
+
+
 def test_who_sends_where() -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -136,11 +157,10 @@ def test_spans_come_over_the_wire_as_they_are() -> None:
         tracer.start_as_current_span(
             "parent", kind=SpanKind.SERVER, links=[Link(remote, {"a": 1})]
         ),
-        tracer.start_as_current_span("\udcff", attributes={"n": 2**60, "f": 1.5}) as span,
+        tracer.start_as_current_span("ä", attributes={"n": 2**60, "f": 1.5}) as span,
     ):
         span.set_attribute("list", [1, 2])
         span.set_attribute("own", Named("x"))
-        span.set_attribute("surrogate", "\ud800")
         span.add_event("happened", {"why": "not"}, 123)
         span.set_status(Status(StatusCode.ERROR, "broken"))
     kept = memory.get_finished_spans()
@@ -149,3 +169,46 @@ def test_spans_come_over_the_wire_as_they_are() -> None:
     pairs = [pair for byte in data for pair in unpacker.unpack(bytes([byte]))]
     assert [names for _, names in pairs] == [("one", "two")] * 2
     assert request_line(span for span, _ in pairs) == request_line(kept)
+
+
+def test_values_that_otlp_has_no_place_for(tmp_path: Path) -> None:
+    """Both ways of giving them out take them, and they say the same."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    numbers = (2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 2**70)
+    with provider.get_tracer("app").start_as_current_span("\udcff", start_time=2**65) as span:
+        for number in numbers:
+            span.set_attribute(str(number), number)
+        span.set_attribute("list", [2**70])
+        span.set_attribute("\ud800", "\ud800")
+        span.add_event("\ud801", {"n": 2**64}, -5)
+        span.add_event("late", None, 2**64)
+        span.add_event("broken", None, 1.5)  # type: ignore[arg-type]
+        span.set_status(Status(StatusCode.ERROR, "\udcff"))
+    packer, unpacker = Packer(), Unpacker()
+    (made,) = memory.get_finished_spans()
+    spans = [span for span, _ in unpacker.unpack(packer.pack(made, ("one",)))]
+    (tmp_path / "s.jsonl").write_bytes(request_line(spans))
+    (request,) = requests_in(tmp_path / "s.jsonl")
+    assert request == encode_spans(spans)
+    (received,) = spans_of(request)
+    assert (received.name, received.span.status.message) == ("\\udcff", "\\udcff")
+    assert [received.attributes[str(number)] for number in numbers] == [
+        *numbers[:2],
+        *map(str, numbers[2:]),
+    ]
+    assert received.attributes["list"] == [str(2**70)]
+    assert received.attributes["\\ud800"] == "\\ud800"
+    assert received.span.start_time_unix_nano == 2**64 - 1
+    assert [event.time_unix_nano for event in received.span.events] == [0, 2**64 - 1, 1]
+
+
+def test_numbers_of_more_than_64_bits_are_text_in_a_line(tmp_path: Path) -> None:
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    provider.get_tracer("app").start_span("big", attributes={"n": 2**63}).end()
+    (tmp_path / "s.jsonl").write_bytes(request_line(memory.get_finished_spans()))
+    (request,) = requests_in(tmp_path / "s.jsonl")
+    assert spans_of(request)[0].attributes == {"n": str(2**63)}

@@ -93,6 +93,8 @@ def test_the_file_is_where_the_command_line_was(tmp_path: Path) -> None:
 
 def test_the_rules_of_outputs_hold(folder: Path) -> None:
     (folder / "there.jsonl").write_text("mine")
+    (folder / "same").symlink_to(folder)
+    (folder / "link").symlink_to("x.gprof")
     for words, said in (
         (["--spans", "there.jsonl"], "'there.jsonl' exists; choose another name"),
         (["--spans", "no/s.jsonl"], "there is no directory 'no'; create it first"),
@@ -100,6 +102,11 @@ def test_the_rules_of_outputs_hold(folder: Path) -> None:
         (["--spans", ""], "not a file name"),
         (["--spans", "-"], "give a file name, not standard output"),
         (["-o", "x.gprof", "--spans", "x.gprof"], "x.gprof is given twice"),
+        (["-o", "x.gprof", "--spans", "same/x.gprof"], "same/x.gprof is given twice"),
+        (["-o", "x.gprof", "--spans", f"../{folder.name}/x.gprof"], "x.gprof is given twice"),
+        (["-o", "x.gprof", "--spans", "link"], "link is given twice"),
+        (["-o", "x.gprof", "-f", "--spans", "link"], "link is given twice"),
+        (["-o", "x.gprof", "-o", "same/x.gprof", "--spans", "s"], "same/x.gprof is given twice"),
     ):
         assert said in one_line_error("run", *words, "app.py", cwd=folder)
 
@@ -150,8 +157,9 @@ def test_only_the_parent_writes(tmp_path: Path) -> None:
         "app.py",
         f"{AWAITS}awaits(1)\nif not os.fork():\n    awaits(5)\n    sys.exit()\nos.wait()\n",
     )
-    run_greenprof("run", "-q", "-o", "app.gprof", "--spans", "s.jsonl", "app.py", cwd=tmp_path)
+    finished = run_greenprof("run", "-o", "app.gprof", "--spans", "s.jsonl", "app.py", cwd=tmp_path)
     assert len(spans_in(tmp_path / "s.jsonl")) == 1
+    assert finished.stderr.endswith("wrote 1 span to s.jsonl; forked children write none\n")
 
 
 def test_no_exporter_need_be_installed(folder: Path) -> None:

@@ -26,7 +26,7 @@ EXPORTERS = {
     GRPC: "opentelemetry.exporter.otlp.proto.grpc",
     HTTP: "opentelemetry.exporter.otlp.proto.http",
 }
-HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
+HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,10 @@ def find_destination(typed: str) -> Destination:
     if typed and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise OutputError(
             f"cannot send spans to '{printable(typed)}': give a URL, such as http://localhost:4318"
+        )
+    if given and not _has_good_port(parts):
+        raise OutputError(
+            f"cannot send spans to '{Destination(HTTP, given).shown}': give a port from 1 to 65535"
         )
     protocol = _protocol(_port(parts))
     if not given:
@@ -142,6 +146,13 @@ def _split(endpoint: str) -> SplitResult:
         return urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     except ValueError:  # brackets of an address that is none
         return SplitResult("", "", "", "", "")
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from greenprof.cli.wire import is_int64
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -74,7 +76,7 @@ def _span(span: ReadableSpan) -> Json:
         "flags": _flags(span.parent),
     }
     if span.parent is not None:
-        made["parentSpanId"] = f"{span.parent.span_id:016x}"
+        made["parentSpanId"] = span.parent.span_id.to_bytes(8, "big").hex()
     if span.events:
         made["events"] = [
             {
@@ -100,7 +102,11 @@ def _span(span: ReadableSpan) -> Json:
 
 
 def _ids(context: Any) -> Json:
-    made = {"traceId": f"{context.trace_id:032x}", "spanId": f"{context.span_id:016x}"}
+    # Bytes, for which an id may be too large, as it is for whoever reads the line.
+    made = {
+        "traceId": context.trace_id.to_bytes(16, "big").hex(),
+        "spanId": context.span_id.to_bytes(8, "big").hex(),
+    }
     if context.trace_state:
         made["traceState"] = context.trace_state.to_header()
     return made
@@ -131,7 +137,7 @@ def _value(value: Any) -> Json:
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
-        return {"intValue": str(value)}
+        return {"intValue" if is_int64(value) else "stringValue": str(value)}
     if isinstance(value, float):
         return {"doubleValue": value if math.isfinite(value) else _not_finite(value)}
     if isinstance(value, bytes):

@@ -33,6 +33,12 @@ class Output:
     """The path made absolute: the program may change its folder."""
     exporter: Exporter
 
+    def is_at(self, path: str) -> bool:
+        """Whether an absolute path, or "-" for standard output, is this one, however it is spelled."""
+        if STDOUT in {self.path, path}:
+            return self.path == path
+        return os.path.realpath(self.path) == os.path.realpath(path)
+
 
 def plan_outputs(paths: Sequence[str], format_name: str | None, *, force: bool) -> list[Output]:
     """Finds the format of each path and checks that it can be written.
@@ -63,10 +69,11 @@ def plan_outputs(paths: Sequence[str], format_name: str | None, *, force: bool) 
                 f"{exporter.name} is binary and standard output is a terminal: redirect it, or give a file name"
             )
         absolute = path if path == STDOUT else str(Path.cwd() / path)
-        if any(absolute == other.path for other in outputs):
+        output = Output(path, absolute, exporter)
+        if any(output.is_at(other.path) for other in outputs):
             raise OutputError(f"-o {printable(path)} is given twice: name each output once")
         check_output(path, force=force)
-        outputs.append(Output(path, absolute, exporter))
+        outputs.append(output)
     return outputs
 
 

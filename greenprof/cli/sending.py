@@ -19,12 +19,17 @@ from greenprof.cli.otlp import Destination
 from greenprof.cli.otlpjson import request_line
 from greenprof.cli.tally import GRACE_S, NOT_IN_TIME, Tally, setting
 from greenprof.cli.wire import Unpacker
+from greenprof.errors import GreenprofError
 from greenprof.output import GrowingOutput
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["main"]
+
+
+class NotTakenError(Exception):
+    """The receiver took none of the spans, whatever they are."""
 
 
 class Exporter(Protocol):
@@ -52,7 +57,11 @@ class Network:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         if self._exporter.export(spans) is not SpanExportResult.SUCCESS:
-            raise RuntimeError(causes.latest or NOT_IN_TIME)
+            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+            # Some exporters raise what this does, others only say that they failed.
+            encode_spans(spans)
+            raise NotTakenError(causes.latest or NOT_IN_TIME)
 
     def close(self) -> None:
         """Nothing: the process ends."""
@@ -151,8 +160,15 @@ class Outlet:
     def _export(self, exporter: Exporter, spans: list[ReadableSpan]) -> None:
         try:
             exporter.export(spans)
-        except Exception as error:
+        except (NotTakenError, GreenprofError, OSError) as error:
             self._tally.reason = str(error) or type(error).__name__
+        except Exception as error:
+            # They cannot be encoded; it may be one span that cannot.
+            if half := len(spans) // 2:
+                self._export(exporter, spans[:half])
+                self._export(exporter, spans[half:])
+            else:
+                self._tally.reason = str(error) or type(error).__name__
         else:
             with self._changed:
                 self._tally.out += len(spans)

@@ -124,7 +124,7 @@ def plan(
                 "--spans writes while the program does: give a file name, not standard output"
             )
         absolute = str(Path.cwd() / path)
-        if any(absolute == output.path for output in outputs):
+        if any(output.is_at(absolute) for output in outputs):
             raise OutputError(f"{printable(path)} is given twice: name each output once")
         check_output(path, force=force)
     options: dict[str, Any] = {}

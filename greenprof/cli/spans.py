@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from greenprof.errors import OutputError
 from greenprof.printable import printable
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["Providers", "RunSpans", "SpanFile"]
@@ -27,6 +30,7 @@ __all__ = ["Providers", "RunSpans", "SpanFile"]
 # How long a program's end may be held up for the sake of its spans.
 END_LIMIT_S = 2.0
 OTLP, FILE = "otlp", "file"
+SUBPROCESSES = frozenset({"subprocess", "gevent.subprocess"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class RunSpans:
     _sender: Sender | None = None
     _providers: Providers | None = None
     _tracing: Tracing | None = None
+    _forked: bool = False
 
     def start(self) -> None:
         """Raises GreenprofError where spans cannot be had."""
@@ -140,7 +145,13 @@ class RunSpans:
         providers.feed(self._sender)
         providers.watch()
         self._providers = providers
+        if hasattr(os, "register_at_fork"):
+            # Before, not after in the parent: nothing of Python's may run after the profiler's last hook.
+            os.register_at_fork(before=self._before_fork)
         self._tracing = tracing.start()
+
+    def _before_fork(self) -> None:
+        self._forked = self._forked or not _starts_a_program()
 
     def _outputs(self, providers: Providers) -> list[SpanOutput]:
         outputs = []
@@ -187,6 +198,8 @@ class RunSpans:
         total = tally.out + tally.failed + tally.queue_full
         number = f"{tally.out} of {total}" if total > tally.out else str(tally.out)
         words = [f"greenprof: {verb} {number} span{'s' * (total != 1)} to {shown}"]
+        if self._forked:
+            words.append(f"forked children {'send' if name == OTLP else 'write'} none")
         if tally.failed:
             words.append(f"{tally.failed} failed: {printable(tally.reason)}")
         if tally.queue_full:
@@ -205,3 +218,13 @@ class RunSpans:
                 "the program's tracer provider takes no span processors: it got the spans of awaits,"
                 " --otlp and --spans did not"
             )
+
+
+def _starts_a_program() -> bool:
+    """Whether the fork that is about to happen is for another program, which `subprocess` will run."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") in SUBPROCESSES:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,6 +1,8 @@
 """Spans as they go from the profiled program to the process that gives them out: plain values, framed.
 
 In the program this is the cost of a span that is exported: `marshal` takes a tenth of what JSON would.
+Values that OTLP has no place for are made fit where they are read: one of them would make its receivers
+reject all the spans that are sent or written with it.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Packer", "Unpacker"]
+__all__ = ["Packer", "Unpacker", "is_int64"]
 
 LENGTH = struct.Struct("!I")
+MIN_INT, MAX_INT = -(1 << 63), (1 << 63) - 1
+MAX_TIME_NS = (1 << 64) - 1
 # What kinds of messages there are: a resource or a scope that later spans name by its number, a span, and
 # that nothing is to be given out.
 RESOURCE, SCOPE, SPAN, FORGET = range(4)
@@ -104,8 +108,37 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def is_int64(value: int) -> bool:
+    """Whether OTLP has the number as one; others go as text."""
+    return MIN_INT <= value <= MAX_INT
+
+
+def _fit(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return value if is_int64(value) else str(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _fit(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_fit(each) for each in value]
+    return value
+
+
+def _text(text: str) -> str:
+    """Without lone surrogates, which file names may have."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _time_ns(value: Any) -> int:
+    try:
+        return min(max(int(value), 0), MAX_TIME_NS)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 class Unpacker:
-    """Turns bytes back into spans, however they are cut."""
+    """Turns bytes back into spans, however they are cut; what these hold is fit for OTLP."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -145,9 +178,11 @@ class Unpacker:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         if kind == RESOURCE:
-            self._known[number] = Resource(attributes, url)
+            self._known[number] = Resource(_fit(attributes), url)
         else:
-            self._known[number] = InstrumentationScope(name, version, url, attributes)
+            self._known[number] = InstrumentationScope(
+                _fit(name), _fit(version), url, _fit(attributes)
+            )
 
     def _span(
         self,
@@ -170,19 +205,22 @@ class Unpacker:
 
         code, description = status
         return ReadableSpan(
-            name,
+            _text(str(name)),
             _read_context(*context),
             None if parent is None else _read_context(*parent),
             # What a signal's handler raised may have stopped its message, long ago.
             self._known.get(resource) or Resource({}),
-            attributes,
-            [Event(said, fields, when) for said, when, fields in events],
-            [Link(_read_context(*linked), fields) for linked, fields in links],
+            _fit(attributes),
+            [
+                Event(_text(str(said)), _fit(fields), _time_ns(when))
+                for said, when, fields in events
+            ],
+            [Link(_read_context(*linked), _fit(fields)) for linked, fields in links],
             SpanKind(kind),
             None,
-            Status(StatusCode(code), description),
-            start_ns,
-            end_ns,
+            Status(StatusCode(code), _fit(description)),
+            _time_ns(start_ns),
+            _time_ns(end_ns),
             self._known.get(scope),
         )
 
