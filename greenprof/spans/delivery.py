@@ -1,9 +1,10 @@
 """Hands finished spans over where that can do no harm.
 
 A tracer callback must not switch greenlets, nor wait. Span processors do not, as a rule: they put
-a span into a queue. Where gevent or eventlet has patched threads and sockets their locks switch,
-and there a greenlet of its own hands the spans over, a moment later. So it is for what ends while
-an object is being destroyed, which may be in the middle of a processor.
+a span into a queue. Where gevent or eventlet has patched the standard library, locks and sockets
+switch, and there a greenlet of its own hands the spans over, a moment later; so for whoever waited
+in a hub. What ends while an object is being destroyed, which may be in the middle of a processor,
+waits for the next one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ class Outbox:
         self._waiting: deque[Finished] = deque()
         self._failed = failed
         self._scheduled = False
-        self._delivering = False
 
     def put(self, finished: Finished, *, at_once: bool) -> None:
         """Hand a span over; later, if it cannot be told that this is a good moment."""

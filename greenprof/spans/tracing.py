@@ -168,7 +168,8 @@ class Tracing:
         return self
 
     def stop(self) -> None:
-        """Stop, from any thread; spans of awaits that are still open are left out.
+        """Stop, from any thread. An await that is still open is left out, unless its span is used:
+        that ends here.
 
         Raises ProfilerStateError if it does not run.
         """
