@@ -162,6 +162,19 @@ def test_only_the_parent_writes(tmp_path: Path) -> None:
     assert finished.stderr.endswith("wrote 1 span to s.jsonl; forked children write none\n")
 
 
+def test_only_the_parent_writes_where_gevent_forks(tmp_path: Path) -> None:
+    source = """\
+        from gevent import monkey
+        monkey.patch_all()
+        import subprocess
+        subprocess.run(["true"], check=True)
+    """
+    write_program(tmp_path, "app.py", source)
+    finished = run_greenprof("run", "-o", "app.gprof", "--spans", "s.jsonl", "app.py", cwd=tmp_path)
+    written = len(spans_in(tmp_path / "s.jsonl"))
+    assert finished.stderr.endswith(f"wrote {written} spans to s.jsonl\n")
+
+
 def test_no_exporter_need_be_installed(folder: Path) -> None:
     finished = run_python(
         "-c",

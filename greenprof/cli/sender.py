@@ -75,6 +75,7 @@ class Sender(SpanProcessor):
     def __init__(self, outputs: list[SpanOutput], limit_s: float) -> None:
         """`limit_s` bounds the end. Raises OSError or SubprocessError where no process can be started."""
         self._outputs = outputs
+        self._pid = os.getpid()
         self._limit_s = limit_s
         self._socket = _start(outputs, limit_s)
         self._identity = os.fstat(self._socket.fileno())
@@ -99,6 +100,9 @@ class Sender(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span; drop it where too many wait."""
         context = span.context
+        # Where gevent's subprocess forks, awaits end in the child as well, and are no spans of its.
+        if os.getpid() != self._pid:
+            return
         if not self._open or context is None or not context.trace_flags.sampled:
             return
         wanted = []
