@@ -48,6 +48,8 @@ class Names(SpanProcessor):
         self.ended.append(short(span.name))
 
 
+# A strike in a callback of the collector, of a library that other tests have loaded, is ignored there.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [Interrupted, Alarm])
 def test_signal_handlers_that_raise(kind: type[BaseException]) -> None:
     """Wherever it strikes, inside of greenprof as well, it reaches the program, and nothing is left."""
