@@ -10,15 +10,21 @@ from datetime import datetime, timedelta
 from typing import Final
 
 __all__ = [
+    "AwaitStats",
+    "Block",
     "Frame",
     "FrameKind",
     "FrameOrigin",
     "ProfileInfo",
+    "Repeat",
     "Sample",
+    "Slice",
+    "SliceKind",
     "SpanRef",
     "SpanSample",
     "State",
     "TaskGroup",
+    "Track",
     "info_since",
     "merged_info",
 ]
@@ -134,6 +140,105 @@ class SpanSample:
 
 
 @dataclass(slots=True)
+class AwaitStats:
+    """All awaits of one operation at one site, exactly: none is left out.
+
+    `stack` ends with the line that waited, the one that its owner can change; of several ways to
+    it, the first that was seen. `durations` are counts by bucket, see `greenprof.durations`.
+    """
+
+    group: int
+    stack: int
+    awaited: str
+    """Qualified name of what was awaited, "?" if it is not known."""
+    bridge: str
+    """"sqlalchemy", "greenback", "gevent", ...; "generic" for one that nobody has described."""
+    count: int
+    total_ns: int
+    min_ns: int
+    max_ns: int
+    errors: int = 0
+    """Those that ended by an exception, but for cancellations."""
+    cancelled: int = 0
+    durations: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Repeat:
+    """An await that one task or one request made again and again, for the same operation.
+
+    Of those tasks and requests alone that made it as often as the threshold, or oftener.
+    """
+
+    site: int
+    """Index of its `AwaitStats`."""
+    units: int
+    """Tasks, or requests where a task serves several."""
+    awaits: int
+    """All of their repeated awaits together."""
+    most: int
+    """The most that one of them made."""
+    total_ns: int
+    """Time in those awaits."""
+    units_ns: int
+    """From the first await to the end of the last one of each of them, of any site."""
+
+
+@dataclass(slots=True)
+class Block:
+    """How one line kept an event loop, or a hub, from going on: stretches over the limit."""
+
+    group: int
+    thread: int
+    stack: int
+    """What ran in the middle of the longest stretch."""
+    count: int
+    total_ns: int
+    worst_ns: int
+    waiting: int
+    """Tasks that were ready to go on and could not, at the most."""
+    loop: str
+    """"asyncio", "uvloop" or "gevent"."""
+
+
+class SliceKind(enum.StrEnum):
+    """What a stretch on a timeline is."""
+
+    RUN = "run"
+    """The task had the thread."""
+    AWAIT = "await"
+    BLOCK = "block"
+    """It had the thread for longer than the limit."""
+
+    __hash__ = str.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One task, greenlet or thread on a timeline."""
+
+    name: str
+    group: int
+    thread: int
+
+
+@dataclass(slots=True)
+class Slice:
+    """A stretch of a track's time, in nanoseconds since the profile's start."""
+
+    track: int
+    kind: SliceKind
+    start_ns: int
+    duration_ns: int
+    stack: int
+    """Node of the stack tree; -1 where it is not known."""
+    name: str
+    """What is awaited, or runs."""
+    flow: int = 0
+    """Slices of one number belong together: a sync line that awaits, and what runs for it. 0: none."""
+
+
+@dataclass(slots=True)
 class ProfileInfo:
     """What was recorded, where, and what it cost."""
 
@@ -156,6 +261,18 @@ class ProfileInfo:
     profile_id: str = ""
     """Of the session; spans recorded meanwhile have it as `greenprof.profile.id`. After a merge:
     those of all parts, separated by ", "."""
+    engine: str = "sampling"
+    """"sampling", or "exact": a sample's count is then the number of calls that its stack made."""
+    clock: str = ""
+    """What the exact engine measured: "cpu" or "wall"."""
+    block_limit_ns: int = 0
+    """From which time on a blocked loop was reported; 0: not at all."""
+    repeat_min: int = 0
+    """How often one task makes an await before it counts as repeated; 0: not looked for."""
+    lost_awaits: int = 0
+    """Awaits whose site went over the cap on sites; they are in no `AwaitStats`."""
+    lost_slices: int = 0
+    """Slices of the timeline that later ones took the place of."""
 
 
 _SUMMED: Final = (
@@ -165,6 +282,8 @@ _SUMMED: Final = (
     "sampler_cpu_ns",
     "overflow_samples",
     "greenlet_switches",
+    "lost_awaits",
+    "lost_slices",
 )
 
 

@@ -53,6 +53,19 @@ _ID_PATTERNS: Final = {
     "span_id": re.compile("[0-9a-f]{16}"),
 }
 
+# What later minor versions added to `info`.
+_LATER_INFO: Final = frozenset(
+    {
+        "profile_id",
+        "engine",
+        "clock",
+        "block_limit_ns",
+        "repeat_min",
+        "lost_awaits",
+        "lost_slices",
+    }
+)
+
 _Member = TypeVar("_Member", FrameKind, FrameOrigin)
 
 
@@ -232,7 +245,7 @@ def _tables(document: dict[str, Any]) -> Tables:
 def _info(table: dict[str, Any]) -> ProfileInfo:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(ProfileInfo):
-        if field.name == "profile_id" and field.name not in table:
+        if field.name in _LATER_INFO and field.name not in table:
             continue
         value: Any = table.get(field.name)
         if field.name == "pids":

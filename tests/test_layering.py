@@ -20,8 +20,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"integrations"}),
     frozenset({"__init__"}),
-    frozenset({"profiler", "dumps", "spans"}),
-    frozenset({"samplers"}),
+    frozenset({"profiler", "dumps", "blocking"}),
+    frozenset({"spans", "samplers"}),
+    frozenset({"handovers"}),
     frozenset({"capture"}),
     frozenset({"labels", "idle"}),
     frozenset({"stacks", "loops"}),
@@ -30,16 +31,21 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"switches"}),
     frozenset({"frames"}),
     frozenset({"exporters"}),
+    frozenset({"differences"}),
     frozenset({"analysis"}),
     frozenset({"sites"}),
     frozenset({"profiles"}),
     frozenset({"profile_file"}),
     frozenset({"model", "output", "decorating"}),
-    frozenset({"printable", "errors", "interrupted", "spancontext", "_native", "_version"}),
+    frozenset(
+        {"durations", "printable", "errors", "interrupted", "spancontext", "_native", "_version"}
+    ),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
-SHOWING = frozenset({"exporters", "analysis", "sites"})
-DATA = frozenset({"profiles", "profile_file", "model", "output", "printable", "errors", "_version"})
+SHOWING = frozenset({"exporters", "differences", "analysis", "sites"})
+DATA = frozenset(
+    {"durations", "profiles", "profile_file", "model", "output", "printable", "errors", "_version"}
+)
 NOT_FOR_SHOWING = ("greenlet", "asyncio", "gevent", "sqlalchemy", "yappi", "opentelemetry.sdk")
 
 
