@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from greenprof.errors import OptionError, ProfileFileError
+from greenprof.events import EventTables
 from greenprof.model import (
+    AwaitStats,
+    Block,
     Frame,
     FrameKind,
     FrameOrigin,
     ProfileInfo,
+    Repeat,
     Sample,
+    Slice,
+    SliceKind,
     SpanRef,
     SpanSample,
     State,
     TaskGroup,
+    Track,
     info_since,
     merged_info,
 )
@@ -35,17 +42,23 @@ __all__ = [
     "DEFAULT_MAX_GROUPS",
     "DEFAULT_MAX_NODES",
     "OVERFLOW_NAME",
+    "AwaitStats",
+    "Block",
     "Frame",
     "FrameKind",
     "FrameOrigin",
     "Profile",
     "ProfileBuilder",
     "ProfileInfo",
+    "Repeat",
     "Sample",
+    "Slice",
+    "SliceKind",
     "SpanRef",
     "SpanSample",
     "State",
     "TaskGroup",
+    "Track",
 ]
 
 DEFAULT_MAX_NODES: Final = 200_000
@@ -67,7 +80,9 @@ class Profile:
 
     `nodes` is a prefix tree of stacks: (parent node, frame); a parent stands before its children,
     -1 is the root. There is at most one sample for a (group, thread, stack, state).
-    `span_samples` say which part of a sample belongs to which of the `spans`.
+    `span_samples` say which part of a sample belongs to which of the `spans`. `awaits`, `repeats`
+    and `blocks` are exact, not samples; `slices` are those of the `tracks` of a timeline, in the
+    order of their tracks and starts.
     """
 
     info: ProfileInfo = field(default_factory=ProfileInfo)
@@ -78,6 +93,11 @@ class Profile:
     samples: list[Sample] = field(default_factory=list)
     spans: list[SpanRef] = field(default_factory=list)
     span_samples: list[SpanSample] = field(default_factory=list)
+    awaits: list[AwaitStats] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    tracks: list[Track] = field(default_factory=list)
+    slices: list[Slice] = field(default_factory=list)
 
     def stack(self, node: int) -> tuple[Frame, ...]:
         """Return the frames of a stack, root first; none for the node -1."""
@@ -232,6 +252,7 @@ class ProfileBuilder:
         self._spans: dict[SpanRef, int] = {}
         # (span, sample) -> [count, wall_ns, cpu_ns]
         self._parts: dict[tuple[int, _Key], list[int]] = {}
+        self._events = EventTables()
         self._overflow_frame = -1
         self._overflow_nodes: set[int] = set()
         self._overflow_samples = 0
@@ -327,6 +348,26 @@ class ProfileBuilder:
         """
         _add(self._parts, (span, sample), (count, wall_ns, cpu_ns))
 
+    def add_await(self, stats: AwaitStats) -> int:
+        """Add awaits to those of the same group, stack, operation and bridge; return their index."""
+        return self._events.add_await(stats)
+
+    def add_repeat(self, repeat: Repeat) -> None:
+        """Add repeats to those of the same site, an index that `add_await` returned."""
+        self._events.add_repeat(repeat)
+
+    def add_block(self, block: Block) -> None:
+        """Add stretches to those of the same group, thread, loop and innermost application line."""
+        self._events.add_block(block)
+
+    def track(self, track: Track) -> int:
+        """Return the id of a new track: tasks of one name have one each."""
+        return self._events.track(track)
+
+    def add_slice(self, one: Slice) -> None:
+        """Add a stretch of a track's time; what lies before the profile's start is cut off."""
+        self._events.add_slice(one)
+
     def build(self, info: ProfileInfo) -> Profile:
         """Return what was collected so far, as a profile that later additions do not change.
 
@@ -336,6 +377,8 @@ class ProfileBuilder:
         # A clock that was read twice out of order must not make a file that does not load.
         samples = [Sample(*key, *(max(number, 0) for number in self._samples[key])) for key in keys]
         spans, span_samples = self._linked(samples)
+        frames, nodes = list(self._frames), list(self._nodes)
+        events = self._events.build(frames, nodes)
         return Profile(
             info=dataclasses.replace(
                 info,
@@ -343,8 +386,8 @@ class ProfileBuilder:
                 pids=list(info.pids),
                 warnings=list(info.warnings),
             ),
-            frames=list(self._frames),
-            nodes=list(self._nodes),
+            frames=frames,
+            nodes=nodes,
             groups=[
                 TaskGroup(name, kind, count)
                 for (name, kind), count in zip(self._groups, self._task_counts, strict=True)
@@ -353,6 +396,7 @@ class ProfileBuilder:
             samples=samples,
             spans=spans,
             span_samples=span_samples,
+            **events._asdict(),
         )
 
     def _linked(self, samples: list[Sample]) -> tuple[list[SpanRef], list[SpanSample]]:

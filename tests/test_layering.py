@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"analysis"}),
     frozenset({"sites"}),
     frozenset({"profiles"}),
-    frozenset({"profile_file"}),
+    frozenset({"profile_file", "events"}),
     frozenset({"model", "output", "decorating"}),
     frozenset(
         {"durations", "printable", "errors", "interrupted", "spancontext", "_native", "_version"}
@@ -44,7 +44,17 @@ LAYERS: tuple[frozenset[str], ...] = (
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
 SHOWING = frozenset({"exporters", "differences", "analysis", "sites"})
 DATA = frozenset(
-    {"durations", "profiles", "profile_file", "model", "output", "printable", "errors", "_version"}
+    {
+        "durations",
+        "events",
+        "profiles",
+        "profile_file",
+        "model",
+        "output",
+        "printable",
+        "errors",
+        "_version",
+    }
 )
 NOT_FOR_SHOWING = ("greenlet", "asyncio", "gevent", "sqlalchemy", "yappi", "opentelemetry.sdk")
 
