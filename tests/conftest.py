@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,11 @@ EXPECTED_SKIPS = (
     *(() if collector.expected() else (collector.SKIP_REASON,)),
 )
 
+
+# A shell starts what runs in the background with Ctrl-C ignored, and programs that tests start would
+# inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What these measure depends on when they get the processor: on a machine that has more to do than cores, a
 # sample of a few seconds may be off by more than sampling is. Each may try again, and a fault fails each time.
