@@ -200,9 +200,10 @@ class Switches:
                         if handed and _recorders:
                             waiting[id(frame)] = ref(origin)
                             awaited_in[id(origin)] = id(frame)
-                if _listener is not None and (awaits or _open or frame is None):
+                listener = _listener  # another thread may take it away in between
+                if listener is not None and (awaits or _open or frame is None):
                     try:
-                        _listener(event, origin, target, frame, handed)
+                        listener(event, origin, target, frame, handed)
                     except RecursionError:
                         pass  # the stack leaves no room for it
             except BaseException:
@@ -274,23 +275,62 @@ _lock = allocate_lock()
 _followers = 0
 _recorders = 0
 _earlier_hook: Any = None
+_listeners: tuple[tuple[Listener, Sized], ...] = ()
 _listener: Listener | None = None
 _open: Sized = ()
 
 
-def listen(listener: Listener | None, wants: Sized = ()) -> None:
-    """Have one function called at switches of followed threads; None ends it.
+def add_listener(listener: Listener, wants: Sized = ()) -> None:
+    """Have a function called at switches of followed threads, until `remove_listener`.
 
     It gets the event ("switch" or "throw"), the greenlets that were switched from and to, the
     frame that goes on there (None at a greenlet's first switch), and whether that is a coroutine's
     that is to await something for a live greenlet. It is called at switches to coroutines and at
-    first switches, and at all others as long as there is anything in `wants`.
+    first switches, and at all others as long as there is anything in anybody's `wants`.
 
     It runs inside the tracer: it must be quick, must not switch, and raises nothing but what
     signal handlers raise in it.
     """
-    global _listener, _open
-    _listener, _open = listener, wants if listener is not None else ()
+    _set_listeners((*_without(listener), (listener, wants)))
+
+
+def remove_listener(listener: Listener) -> None:
+    """Call a function no longer; nothing if it was not called."""
+    _set_listeners(_without(listener))
+
+
+def _without(listener: Listener) -> tuple[tuple[Listener, Sized], ...]:
+    return tuple(one for one in _listeners if one[0] is not listener)
+
+
+def _set_listeners(listeners: tuple[tuple[Listener, Sized], ...]) -> None:
+    global _listener, _listeners, _open
+    # Replaced, not changed: another thread may be calling them.
+    _listeners = listeners
+    # One alone is called without a detour: that is what tracing in production has.
+    if len(listeners) > 1:
+        _listener, _open = _call_all, _AnyWants([wants for _, wants in listeners])
+    else:
+        _listener, _open = listeners[0] if listeners else (None, ())
+
+
+class _AnyWants:
+    """What several listeners want, together."""
+
+    def __init__(self, wants: list[Sized]) -> None:
+        self._wants = wants
+
+    def __len__(self) -> int:
+        return sum(map(len, self._wants))
+
+
+def _call_all(
+    event: str, origin: greenlet, target: greenlet, frame: FrameType | None, handed: bool
+) -> None:
+    for listener, wants in _listeners:
+        # What wants nothing beyond the rest is not told of the rest, here neither.
+        if frame is None or wants or frame.f_code.co_flags & CO_AWAITS:
+            listener(event, origin, target, frame, handed)
 
 
 def follow(*, record: bool = True) -> None:

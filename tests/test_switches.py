@@ -355,16 +355,16 @@ def test_a_listener_is_told_of_what_it_asks_for() -> None:
 
     switches.follow(record=False)
     try:
-        switches.listen(listener, wants)
+        switches.add_listener(listener, wants)
         asyncio.run(bridge())
         first, told[:] = list(told), []
         wants.append(1)
         asyncio.run(bridge())
-        switches.listen(None)
+        switches.remove_listener(listener)
         second, told[:] = list(told), []
         asyncio.run(bridge())
     finally:
-        switches.listen(None)
+        switches.remove_listener(listener)
         switches.unfollow(record=False)
     born, handed, back = ("switch", True, False), ("switch", False, True), ("back", False, False)
     ended = ("switch", False, False)
@@ -372,6 +372,36 @@ def test_a_listener_is_told_of_what_it_asks_for() -> None:
     assert second == [born, handed, back, ("switch", False, False), ended]
     assert told == [back]
     assert greenlet.gettrace() is None
+
+
+def test_several_listeners_are_told_each_of_what_it_asks_for() -> None:
+    told: dict[str, list[bool]] = {"all": [], "few": []}
+
+    def of_all(_event: str, _origin: Any, _target: Any, frame: Any, handed: bool) -> None:
+        told["all"].append(handed)
+
+    def of_few(_event: str, _origin: Any, _target: Any, frame: Any, handed: bool) -> None:
+        told["few"].append(handed)
+
+    async def bridge() -> None:
+        child = greenlet.greenlet(switch_to_parent)
+        child.switch()
+        child.switch()
+
+    switches.follow(record=False)
+    try:
+        switches.add_listener(of_all, [1])
+        switches.add_listener(of_few)
+        switches.add_listener(of_few)  # once is enough
+        asyncio.run(bridge())
+        assert told == {"all": [False, True, False, False], "few": [False, True, False]}
+        switches.remove_listener(of_all)
+        asyncio.run(bridge())
+    finally:
+        switches.remove_listener(of_all)
+        switches.remove_listener(of_few)
+        switches.unfollow(record=False)
+    assert told == {"all": [False, True, False, False], "few": [False, True, False] * 2}
 
 
 def test_who_waits_for_whom_is_noted_only_while_somebody_records() -> None:

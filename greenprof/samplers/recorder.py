@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from operator import attrgetter
 from types import CodeType
+from typing import NamedTuple
 
 from greenprof.frames import FrameTable, position_of
 from greenprof.profiles import (
@@ -196,10 +197,8 @@ class Recorder:
             sample = self._samples[key] = [0, 0, 0]
         return key, sample
 
-    def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
-        """Put everything into a profile; return how many observations went over the cap."""
-        parts = list(self.spans.parts())  # before the samples, which may grow meanwhile
-        samples = list(self._samples.items())  # one step in C: the writer cannot come between
+    def place(self, builder: ProfileBuilder, table: FrameTable) -> Placed:
+        """Put all stacks, groups and threads into a profile; return the ids that they have there."""
         tasks = list(self._tasks)
         names = list(self._groups)
         groups = [builder.group(*names[self._final(group)]) for group in range(len(names))]
@@ -213,17 +212,40 @@ class Recorder:
                 cut.add(index)
             frame = builder.frame(_frame(table, what, position))
             nodes.append(builder.node(nodes[parent + 1], frame))
+        return Placed(groups, threads, nodes, cut)
+
+    def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
+        """Put everything into a profile; return how many observations went over the cap."""
+        parts = list(self.spans.parts())  # before the samples, which may grow meanwhile
+        samples = list(self._samples.items())  # one step in C: the writer cannot come between
+        placed = self.place(builder, table)
         over = 0
-        for (group, thread, node, state), (count, wall_ns, cpu_ns) in samples:
-            builder.add(
-                groups[group], threads[thread], nodes[node + 1], state, count, wall_ns, cpu_ns
-            )
-            if node in cut:
+        for key, (count, wall_ns, cpu_ns) in samples:
+            builder.add(*placed.sample(key), count, wall_ns, cpu_ns)
+            if key[2] in placed.cut:
                 over += count
-        for ref, (group, thread, node, state), numbers in parts:
-            sample = groups[group], threads[thread], nodes[node + 1], state
-            builder.add_part(builder.span(ref), sample, *numbers)
+        for ref, key, numbers in parts:
+            builder.add_part(builder.span(ref), placed.sample(key), *numbers)
         return over
+
+
+class Placed(NamedTuple):
+    """The ids that a recorder's groups, threads and stacks have in a profile."""
+
+    groups: list[int]
+    threads: list[int]
+    nodes: list[int]
+    cut: set[int]
+    """The recorder's nodes that stand for what went over the cap."""
+
+    def node(self, node: int) -> int:
+        """The id of a stack (-1: none)."""
+        return self.nodes[node + 1]
+
+    def sample(self, key: SampleKey) -> SampleKey:
+        """The ids of a sample."""
+        group, thread, node, state = key
+        return self.groups[group], self.threads[thread], self.nodes[node + 1], state
 
 
 def _frame(table: FrameTable, what: CodeType | str, position: int) -> Frame:

@@ -110,7 +110,7 @@ class Awaits:
             frame: FrameType | None,
             handed: bool,
         ) -> None:
-            """Take note of a switch; see `greenprof.switches.listen`."""
+            """Take note of a switch; see `greenprof.switches.add_listener`."""
             try:
                 if opened and (found := opened.pop(id(target), None)) is not None:
                     end_ns = now()

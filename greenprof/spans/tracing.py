@@ -283,7 +283,7 @@ class _State:
         finished = partial(finish, self._outbox)
         awaits = self._awaits = Awaits(finished, self._failed, self._met_library, self._guard.watch)
         switches.follow(record=False)
-        switches.listen(awaits.switched, awaits.open)
+        switches.add_listener(awaits.switched, awaits.open)
         awaits.begin()
 
     def _met_library(self) -> None:
@@ -297,7 +297,7 @@ class _State:
         if not self._running and self._awaits is not None:
             entries.unhook()
             spawns.leave()
-            switches.listen(None)
+            switches.remove_listener(self._awaits.switched)
             switches.unfollow(record=False)
             self._guard.stop()
             self._guard = LoopLag(_take_tracer_back, GUARD_S)
@@ -334,7 +334,7 @@ class _State:
         if self._awaits is not None:
             self._awaits.forget()
             switches.follow(record=False)
-            switches.listen(self._awaits.switched, self._awaits.open)
+            switches.add_listener(self._awaits.switched, self._awaits.open)
 
 
 _lock = RLock()
