@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from greenprof.errors import OptionError
+from greenprof.printable import printable
+
 __all__ = [
+    "MAX_NUMBER",
     "AwaitStats",
     "Block",
     "Frame",
@@ -27,7 +31,12 @@ __all__ = [
     "Track",
     "info_since",
     "merged_info",
+    "nanoseconds_between",
 ]
+
+
+MAX_NUMBER: Final = 2**63 - 1
+"""The largest that a file holds; sums stop there."""
 
 
 class FrameKind(enum.StrEnum):
@@ -288,7 +297,17 @@ _SUMMED: Final = (
 
 
 def merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
-    """What several processes, or several runs, were."""
+    """What several processes, or several runs, were.
+
+    Raises OptionError if they were not measured alike: calls and samples, or times of two clocks,
+    do not add up.
+    """
+    for info in infos[1:]:
+        if (info.engine, info.clock) != (infos[0].engine, infos[0].clock):
+            raise OptionError(
+                f"cannot merge a profile of the {_measured(info)} with one of the "
+                f"{_measured(infos[0])}: they do not add up; give profiles recorded alike"
+            )
 
     def distinct(texts: Iterable[str]) -> list[str]:
         return [text for text in dict.fromkeys(texts) if text]
@@ -303,8 +322,27 @@ def merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
         pids=list(dict.fromkeys(pid for info in infos for pid in info.pids)),
         warnings=distinct(text for info in infos for text in info.warnings),
         profile_id=", ".join(distinct(info.profile_id for info in infos)),
-        **{name: sum(getattr(info, name) for info in infos) for name in _SUMMED},
+        engine=infos[0].engine,
+        clock=infos[0].clock,
+        # The lower ones: what a profile reports is over it.
+        block_limit_ns=min(filter(None, (info.block_limit_ns for info in infos)), default=0),
+        repeat_min=min(filter(None, (info.repeat_min for info in infos)), default=0),
+        **{name: min(sum(getattr(info, name) for info in infos), MAX_NUMBER) for name in _SUMMED},
     )
+
+
+def _measured(info: ProfileInfo) -> str:
+    clock = f", {info.clock} clock" if info.clock else ""
+    return printable(f"{info.engine} engine{clock}")
+
+
+def nanoseconds_between(first: ProfileInfo, second: ProfileInfo) -> int:
+    """How much later the second one started; 0 if it did not, or if that is not known."""
+    try:
+        since = datetime.fromisoformat(second.started_at) - datetime.fromisoformat(first.started_at)
+    except (ValueError, TypeError):
+        return 0
+    return max(since // timedelta(microseconds=1) * 1000, 0)
 
 
 def info_since(info: ProfileInfo, earlier: ProfileInfo) -> ProfileInfo:

@@ -7,7 +7,8 @@
 
 A minor version may add members, kinds and origins; a new state or a changed meaning is a major one.
 Times are integer nanoseconds. Names are stored once, in `strings`; the other tables point there.
-1.1 added `spans`, `span_samples` and `info.profile_id`.
+1.1 added `spans`, `span_samples` and `info.profile_id`. 1.2 added `awaits`, `await_durations`,
+`repeats`, `blocks`, `tracks`, `slices`, and to `info` what the exact engine measured and its bounds.
 """
 
 from __future__ import annotations
@@ -18,32 +19,40 @@ import math
 import re
 import struct
 import zlib
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn
 
+from greenprof.columns import BadDataError, ints, list_at, members, rows, table_at, texts
 from greenprof.errors import ProfileFileError
+from greenprof.event_columns import event_columns, events_in
+from greenprof.events import Events
 from greenprof.model import (
+    MAX_NUMBER,
+    AwaitStats,
+    Block,
     Frame,
     FrameKind,
     FrameOrigin,
     ProfileInfo,
+    Repeat,
     Sample,
+    Slice,
     SpanRef,
     SpanSample,
     State,
     TaskGroup,
+    Track,
 )
 
 __all__ = ["MAGIC", "MAJOR", "MAX_INFLATED_BYTES", "MINOR", "Tables", "decode", "encode"]
 
 MAGIC: Final = b"\x89GPROF\r\n"
 MAJOR: Final = 1
-MINOR: Final = 1
+MINOR: Final = 2
 MAX_INFLATED_BYTES: Final = 128 << 20
 """A few kilobytes can inflate to gigabytes; no profile within greenprof's caps comes near this."""
 
 _VERSION = struct.Struct(">HH")
 _HEADER_SIZE = len(MAGIC) + _VERSION.size
-_INT64_MAX = 2**63 - 1
 # JSON's brackets and quotes become Python objects of some 60 bytes each: a bound on what
 # a hostile file can make of its inflated bytes.
 _MAX_TOKENS = 8_000_000
@@ -66,8 +75,6 @@ _LATER_INFO: Final = frozenset(
     }
 )
 
-_Member = TypeVar("_Member", FrameKind, FrameOrigin)
-
 
 class Tables(NamedTuple):
     """What is in a file."""
@@ -80,10 +87,11 @@ class Tables(NamedTuple):
     samples: list[Sample]
     spans: list[SpanRef]
     span_samples: list[SpanSample]
-
-
-class _BadDataError(Exception):
-    """The inside of a file is not what the format says; the message names the place."""
+    awaits: list[AwaitStats]
+    repeats: list[Repeat]
+    blocks: list[Block]
+    tracks: list[Track]
+    slices: list[Slice]
 
 
 def encode(tables: Tables) -> bytes:
@@ -93,6 +101,7 @@ def encode(tables: Tables) -> bytes:
     def text(value: str) -> int:
         return strings.setdefault(value, len(strings))
 
+    events = Events(tables.awaits, tables.repeats, tables.blocks, tables.tracks, tables.slices)
     document = {
         "info": dataclasses.asdict(tables.info),
         "frames": {
@@ -135,6 +144,7 @@ def encode(tables: Tables) -> bytes:
             "wall_ns": [part.wall_ns for part in tables.span_samples],
             "cpu_ns": [part.cpu_ns for part in tables.span_samples],
         },
+        **event_columns(events, text),
         "strings": list(strings),
     }
     payload = json.dumps(document, separators=(",", ":")).encode("ascii")
@@ -171,7 +181,7 @@ def decode(data: bytes, source: str) -> Tables:
     payload = _inflate(data, source)
     try:
         return _tables(_parse(payload))
-    except (_BadDataError, ValueError, RecursionError) as error:
+    except (BadDataError, ValueError, RecursionError) as error:
         raise ProfileFileError(
             f"{source} is damaged ({_short(error)}); copy or record it again"
         ) from None
@@ -182,7 +192,7 @@ def _cut(source: str) -> ProfileFileError:
 
 
 def _short(error: Exception) -> str:
-    if isinstance(error, _BadDataError):
+    if isinstance(error, BadDataError):
         return str(error)
     return "too deeply nested" if isinstance(error, RecursionError) else "no JSON inside"
 
@@ -212,34 +222,35 @@ def _inflate(data: bytes, source: str) -> bytes:
 
 def _parse(payload: bytes) -> dict[str, Any]:
     if sum(payload.count(token) for token in (b"[", b"{", b'"')) > _MAX_TOKENS:
-        raise _BadDataError("too many values")
+        raise BadDataError("too many values")
 
     def refuse(constant: str) -> NoReturn:
-        raise _BadDataError(f"{constant} as a number")
+        raise BadDataError(f"{constant} as a number")
 
     document = json.loads(payload, parse_constant=refuse)
     if not isinstance(document, dict):
-        raise _BadDataError("no object inside")
+        raise BadDataError("no object inside")
     return document
 
 
 def _tables(document: dict[str, Any]) -> Tables:
-    strings = _list(document, "strings", "")
+    strings = list_at(document, "strings", "")
     if not set(map(type, strings)) <= {str}:
-        raise _BadDataError("strings")
-    info = _info(_table(document, "info"))
-    frames = _frames(_table(document, "frames"), strings)
-    nodes = _nodes(_table(document, "nodes"), len(frames))
-    groups = _groups(_table(document, "groups"), strings)
-    threads = _texts(document, "threads", strings)
+        raise BadDataError("strings")
+    info = _info(table_at(document, "info"))
+    frames = _frames(table_at(document, "frames"), strings)
+    nodes = _nodes(table_at(document, "nodes"), len(frames))
+    groups = _groups(table_at(document, "groups"), strings)
+    threads = texts(document, "threads", strings)
     limits = (len(groups), len(threads), len(nodes))
-    samples = _samples(_table(document, "samples"), strings, limits)
+    samples = _samples(table_at(document, "samples"), strings, limits)
     # Members that a later minor version added are not in older files.
-    spans = _spans(_table(document, "spans"), strings) if "spans" in document else []
+    spans = _spans(table_at(document, "spans"), strings) if "spans" in document else []
     parts: list[SpanSample] = []
     if "span_samples" in document:
-        parts = _span_samples(_table(document, "span_samples"), len(spans), len(samples))
-    return Tables(info, frames, nodes, groups, threads, samples, spans, parts)
+        parts = _span_samples(table_at(document, "span_samples"), len(spans), len(samples))
+    events = events_in(document, strings, limits)
+    return Tables(info, frames, nodes, groups, threads, samples, spans, parts, *events)
 
 
 def _info(table: dict[str, Any]) -> ProfileInfo:
@@ -255,42 +266,42 @@ def _info(table: dict[str, Any]) -> ProfileInfo:
         elif field.type == "str":
             good = type(value) is str
         elif field.type == "float":
-            good = type(value) in (int, float) and 0 <= value <= _INT64_MAX and math.isfinite(value)
+            good = type(value) in (int, float) and 0 <= value <= MAX_NUMBER and math.isfinite(value)
         else:
-            good = type(value) is int and 0 <= value <= _INT64_MAX
+            good = type(value) is int and 0 <= value <= MAX_NUMBER
         if not good:
-            raise _BadDataError(f"info.{field.name}")
+            raise BadDataError(f"info.{field.name}")
         values[field.name] = float(value) if field.type == "float" else value
     return ProfileInfo(**values)
 
 
 def _frames(table: dict[str, Any], strings: list[str]) -> list[Frame]:
     columns = (
-        _texts(table, "name", strings),
-        _texts(table, "path", strings),
-        _ints(table, "line"),
-        _ints(table, "first_line"),
-        _members(FrameKind, _texts(table, "kind", strings), FrameKind.PYTHON),
-        _members(FrameOrigin, _texts(table, "origin", strings), FrameOrigin.LIBRARY),
-        _texts(table, "module", strings),
-        map(bool, _ints(table, "crosses", high=1)),
+        texts(table, "name", strings),
+        texts(table, "path", strings),
+        ints(table, "line"),
+        ints(table, "first_line"),
+        members(FrameKind, texts(table, "kind", strings), FrameKind.PYTHON),
+        members(FrameOrigin, texts(table, "origin", strings), FrameOrigin.LIBRARY),
+        texts(table, "module", strings),
+        map(bool, ints(table, "crosses", high=1)),
     )
-    return [Frame(*row) for row in _rows("frames", *columns)]
+    return [Frame(*row) for row in rows("frames", *columns)]
 
 
 def _nodes(table: dict[str, Any], frames: int) -> list[tuple[int, int]]:
-    parents = _ints(table, "parent", low=-1)
+    parents = ints(table, "parent", low=-1)
     nodes: list[tuple[int, int]] = list(
-        _rows("nodes", parents, _ints(table, "frame", high=frames - 1))
+        rows("nodes", parents, ints(table, "frame", high=frames - 1))
     )
     if any(parent >= index for index, parent in enumerate(parents)):
-        raise _BadDataError("nodes.parent")
+        raise BadDataError("nodes.parent")
     return nodes
 
 
 def _groups(table: dict[str, Any], strings: list[str]) -> list[TaskGroup]:
-    names, kinds = _texts(table, "name", strings), _texts(table, "kind", strings)
-    return [TaskGroup(*row) for row in _rows("groups", names, kinds, _ints(table, "count"))]
+    names, kinds = texts(table, "name", strings), texts(table, "kind", strings)
+    return [TaskGroup(*row) for row in rows("groups", names, kinds, ints(table, "count"))]
 
 
 def _samples(
@@ -298,74 +309,37 @@ def _samples(
 ) -> list[Sample]:
     groups, threads, nodes = limits
     try:
-        states = [State(text) for text in _texts(table, "state", strings)]
+        states = [State(text) for text in texts(table, "state", strings)]
     except ValueError:
-        raise _BadDataError("samples.state") from None
+        raise BadDataError("samples.state") from None
     columns = (
-        _ints(table, "group", high=groups - 1),
-        _ints(table, "thread", high=threads - 1),
-        _ints(table, "stack", low=-1, high=nodes - 1),
+        ints(table, "group", high=groups - 1),
+        ints(table, "thread", high=threads - 1),
+        ints(table, "stack", low=-1, high=nodes - 1),
         states,
-        _ints(table, "count"),
-        _ints(table, "wall_ns"),
-        _ints(table, "cpu_ns"),
+        ints(table, "count"),
+        ints(table, "wall_ns"),
+        ints(table, "cpu_ns"),
     )
-    return [Sample(*row) for row in _rows("samples", *columns)]
+    return [Sample(*row) for row in rows("samples", *columns)]
 
 
 def _spans(table: dict[str, Any], strings: list[str]) -> list[SpanRef]:
     columns = []
     for key, pattern in _ID_PATTERNS.items():
-        ids = _texts(table, key, strings)
+        ids = texts(table, key, strings)
         if not all(map(pattern.fullmatch, ids)):
-            raise _BadDataError(f"spans.{key}")
+            raise BadDataError(f"spans.{key}")
         columns.append(ids)
-    return [SpanRef(*row) for row in _rows("spans", *columns)]
+    return [SpanRef(*row) for row in rows("spans", *columns)]
 
 
 def _span_samples(table: dict[str, Any], spans: int, samples: int) -> list[SpanSample]:
     columns = (
-        _ints(table, "span", high=spans - 1),
-        _ints(table, "sample", high=samples - 1),
-        _ints(table, "count"),
-        _ints(table, "wall_ns"),
-        _ints(table, "cpu_ns"),
+        ints(table, "span", high=spans - 1),
+        ints(table, "sample", high=samples - 1),
+        ints(table, "count"),
+        ints(table, "wall_ns"),
+        ints(table, "cpu_ns"),
     )
-    return [SpanSample(*row) for row in _rows("span_samples", *columns)]
-
-
-def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
-    table = document.get(key)
-    if not isinstance(table, dict):
-        raise _BadDataError(key)
-    return table
-
-
-def _list(table: dict[str, Any], key: str, where: str) -> list[Any]:
-    column = table.get(key)
-    if not isinstance(column, list):
-        raise _BadDataError(where + key)
-    return column
-
-
-def _ints(table: dict[str, Any], key: str, low: int = 0, high: int = _INT64_MAX) -> list[int]:
-    column = _list(table, key, "")
-    if column and (set(map(type, column)) != {int} or min(column) < low or max(column) > high):
-        raise _BadDataError(key)
-    return column
-
-
-def _texts(table: dict[str, Any], key: str, strings: list[str]) -> list[str]:
-    return [strings[index] for index in _ints(table, key, high=len(strings) - 1)]
-
-
-def _members(kind: type[_Member], texts: list[str], unknown: _Member) -> list[_Member]:
-    known = {member.value: member for member in kind}
-    return [known.get(text, unknown) for text in texts]
-
-
-def _rows(where: str, *columns: Any) -> zip[Any]:
-    columns = tuple(list(column) for column in columns)
-    if len({len(column) for column in columns}) != 1:
-        raise _BadDataError(f"{where}: columns of different lengths")
-    return zip(*columns, strict=True)
+    return [SpanSample(*row) for row in rows("span_samples", *columns)]

@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from greenprof.errors import OptionError, ProfileFileError
-from greenprof.events import EventTables
+from greenprof.events import Events, EventTables, events_since
+from greenprof.interning import OVERFLOW_NAME, Interner, Renumbering
 from greenprof.model import (
+    MAX_NUMBER,
     AwaitStats,
     Block,
     Frame,
@@ -33,6 +35,7 @@ from greenprof.model import (
     Track,
     info_since,
     merged_info,
+    nanoseconds_between,
 )
 from greenprof.output import write_output
 from greenprof.printable import printable
@@ -63,15 +66,14 @@ __all__ = [
 
 DEFAULT_MAX_NODES: Final = 200_000
 DEFAULT_MAX_GROUPS: Final = 2_000
-OVERFLOW_NAME: Final = "[over the stack cap]"
-"""Name of the frame that stands for what a stack had below the last stored level."""
 
-_OVERFLOW_FRAME = Frame(OVERFLOW_NAME, "", origin=FrameOrigin.LIBRARY)
 _STATE_ORDER = {state: index for index, state in enumerate(State)}
 
 _Key = tuple[int, int, int, State]
 """Group, thread, stack and state of a sample."""
-_Counted = TypeVar("_Counted", Sample, SpanSample)
+_Numbers = tuple[int, int, int]
+"""Count, wall time and CPU time of a sample, or of a part of one."""
+_Counted = Sample | SpanSample
 
 
 @dataclass(slots=True)
@@ -154,6 +156,11 @@ class Profile:
                 self.samples,
                 self.spans,
                 self.span_samples,
+                self.awaits,
+                self.repeats,
+                self.blocks,
+                self.tracks,
+                self.slices,
             )
         )
 
@@ -167,28 +174,34 @@ class Profile:
         """Return one profile of several processes, or of several runs.
 
         Times and counters add up, the duration is the longest one. Groups of the same name and kind
-        become one. Raises OptionError if there is none to merge.
+        become one; the tracks of timelines stay apart, from the start of the first profile on.
+        Raises OptionError if there is none to merge, or if calls would be added to samples.
         """
         merged = list(profiles)
         if not merged:
             raise OptionError("no profiles to merge; give one at least")
+        info = merged_info([profile.info for profile in merged])
         # What the parts stored within their caps must not be lost in the whole.
         builder = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
         for profile in merged:
             for group in profile.groups:
                 builder.count_tasks(builder.group(group.name, group.kind), group.count)
-            twins = list(_renumbered(profile, profile.samples, builder))
-            for sample in twins:
-                builder.add(*_fields(sample))
+            ids = Renumbering(profile, builder)
+            keys = [_key(sample, ids) for sample in profile.samples]
+            for key, sample in zip(keys, profile.samples, strict=True):
+                builder.add(*key, *_numbers(sample))
             for part in profile.span_samples:
                 span = builder.span(profile.spans[part.span])
-                builder.add_part(span, _key(twins[part.sample]), *_numbers(part))
-        return builder.build(merged_info([profile.info for profile in merged]))
+                builder.add_part(span, keys[part.sample], *_numbers(part))
+            builder.add_events(profile, ids, nanoseconds_between(info, profile.info))
+        return builder.build(info)
 
     def subtract(self, earlier: Profile) -> Profile:
         """Return what came since an `earlier` snapshot of the same session.
 
-        A group's count is that of the tasks first seen since; it may be 0 beside new samples.
+        A group's count is that of the tasks first seen since; it may be 0 beside new samples. The
+        shortest and the longest of the awaits since are known within 6 %, the worst block and the
+        most repeats of one task may be those of the whole session.
         Raises OptionError if the other is of another session.
         """
         if earlier.info.started_at != self.info.started_at:
@@ -198,36 +211,37 @@ class Profile:
                 "give two snapshots of one session"
             )
         common = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
-        old_keys = [_key(twin) for twin in _renumbered(earlier, earlier.samples, common)]
-        keys = [_key(twin) for twin in _renumbered(self, self.samples, common)]
+        old_ids, ids = Renumbering(earlier, common), Renumbering(self, common)
+        old_keys = [_key(sample, old_ids) for sample in earlier.samples]
+        keys = [_key(sample, ids) for sample in self.samples]
         before = dict(zip(old_keys, earlier.samples, strict=True))
-        rest = {
-            index: new
-            for index, sample in enumerate(self.samples)
-            if any(_numbers(new := _difference(sample, before.get(keys[index]))))
-        }
         builder = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
         counts = {(group.name, group.kind): group.count for group in earlier.groups}
         for group in self.groups:
             new_tasks = group.count - counts.get((group.name, group.kind), 0)
             if new_tasks > 0:
                 builder.count_tasks(builder.group(group.name, group.kind), new_tasks)
-        twins = dict(zip(rest, _renumbered(self, rest.values(), builder), strict=True))
-        for twin in twins.values():
-            builder.add(*_fields(twin))
+        new_ids = Renumbering(self, builder)
+        new_keys: dict[int, _Key] = {}
+        for index, sample in enumerate(self.samples):
+            numbers = _difference(sample, before.get(keys[index]))
+            if any(numbers):
+                new_keys[index] = _key(sample, new_ids)
+                builder.add(*new_keys[index], *numbers)
         parts_before = {
             (earlier.spans[part.span], old_keys[part.sample]): part for part in earlier.span_samples
         }
         for part in self.span_samples:
-            if part.sample in twins:
+            if part.sample in new_keys:
                 ref = self.spans[part.span]
-                new_part = _difference(part, parts_before.get((ref, keys[part.sample])))
-                twin = twins[part.sample]
-                builder.add_part(builder.span(ref), _key(twin), *_numbers(new_part))
+                numbers = _difference(part, parts_before.get((ref, keys[part.sample])))
+                builder.add_part(builder.span(ref), new_keys[part.sample], *numbers)
+        events = events_since(self, earlier, ids, old_ids, earlier.info.duration_ns)
+        builder.add_events(events, new_ids)
         return builder.build(info_since(self.info, earlier.info))
 
 
-class ProfileBuilder:
+class ProfileBuilder(Interner):
     """Collects samples into a profile; equal frames, stacks and samples are stored once.
 
     Memory is bounded: of a stack that would add a node over `max_nodes`, the stored upper part is
@@ -240,80 +254,14 @@ class ProfileBuilder:
     def __init__(
         self, max_nodes: int = DEFAULT_MAX_NODES, max_groups: int = DEFAULT_MAX_GROUPS
     ) -> None:
-        self._max_nodes = max_nodes
-        self._max_groups = max_groups
-        self._frames: dict[Frame, int] = {}
-        self._nodes: dict[tuple[int, int], int] = {}
-        self._groups: dict[tuple[str, str], int] = {}
-        self._task_counts: list[int] = []
-        self._threads: dict[str, int] = {}
+        super().__init__(max_nodes, max_groups)
         # (group, thread, stack, state) -> [count, wall_ns, cpu_ns]
         self._samples: dict[_Key, list[int]] = {}
         self._spans: dict[SpanRef, int] = {}
         # (span, sample) -> [count, wall_ns, cpu_ns]
         self._parts: dict[tuple[int, _Key], list[int]] = {}
         self._events = EventTables()
-        self._overflow_frame = -1
-        self._overflow_nodes: set[int] = set()
         self._overflow_samples = 0
-
-    def frame(self, frame: Frame) -> int:
-        """Return the id of a frame."""
-        index = self._frames.get(frame)
-        if index is not None:
-            return index
-        if len(self._frames) >= self._max_nodes:
-            return self._overflow_frame_id()
-        index = self._frames[frame] = len(self._frames)
-        return index
-
-    def node(self, parent: int, frame: int) -> int:
-        """Return the id of the stack that has `frame` (an id) below the stack `parent` (-1: none)."""
-        key = (parent, frame)
-        node = self._nodes.get(key)
-        if node is not None:
-            return node
-        if parent in self._overflow_nodes:
-            return parent
-        if frame == self._overflow_frame or (
-            len(self._nodes) - len(self._overflow_nodes) >= self._max_nodes
-        ):
-            return self._overflow_node(parent)
-        node = self._nodes[key] = len(self._nodes)
-        return node
-
-    def stack(self, frames: Iterable[int | Frame]) -> int:
-        """Return the id of a stack given by its frames or their ids, root first; -1 if empty."""
-        node = -1
-        for frame in frames:
-            node = self.node(node, frame if isinstance(frame, int) else self.frame(frame))
-        return node
-
-    def group(self, name: str, kind: str) -> int:
-        """Return the id of a task group. Tasks are counted by `count_tasks`."""
-        key = (name, kind)
-        index = self._groups.get(key)
-        if index is not None:
-            return index
-        if len(self._groups) >= self._max_groups:
-            key = ("[other]", kind)
-        index = self._groups.setdefault(key, len(self._groups))
-        if index == len(self._task_counts):
-            self._task_counts.append(0)
-        return index
-
-    def count_tasks(self, group: int, count: int = 1) -> None:
-        """Say that `count` tasks of a group were seen for the first time."""
-        self._task_counts[group] += count
-
-    def thread(self, name: str) -> int:
-        """Return the id of a thread's name."""
-        index = self._threads.get(name)
-        if index is not None:
-            return index
-        if len(self._threads) >= self._max_groups:
-            name = "[other]"
-        return self._threads.setdefault(name, len(self._threads))
 
     def add(
         self,
@@ -368,6 +316,10 @@ class ProfileBuilder:
         """Add a stretch of a track's time; what lies before the profile's start is cut off."""
         self._events.add_slice(one)
 
+    def add_events(self, events: Events | Profile, ids: Renumbering, shift_ns: int = 0) -> None:
+        """Add another profile's awaits, repeats, blocks, tracks and slices, these so much later."""
+        self._events.add_all(events, ids, shift_ns)
+
     def build(self, info: ProfileInfo) -> Profile:
         """Return what was collected so far, as a profile that later additions do not change.
 
@@ -375,8 +327,11 @@ class ProfileBuilder:
         """
         keys = sorted(self._samples, key=lambda key: (*key[:3], _STATE_ORDER[key[3]]))
         # A clock that was read twice out of order must not make a file that does not load.
-        samples = [Sample(*key, *(max(number, 0) for number in self._samples[key])) for key in keys]
-        spans, span_samples = self._linked(samples)
+        samples = [
+            Sample(*key, *(min(max(number, 0), MAX_NUMBER) for number in self._samples[key]))
+            for key in keys
+        ]
+        spans, span_samples = self._linked(keys, samples)
         frames, nodes = list(self._frames), list(self._nodes)
         events = self._events.build(frames, nodes)
         return Profile(
@@ -389,7 +344,7 @@ class ProfileBuilder:
             frames=frames,
             nodes=nodes,
             groups=[
-                TaskGroup(name, kind, count)
+                TaskGroup(name, kind, min(count, MAX_NUMBER))
                 for (name, kind), count in zip(self._groups, self._task_counts, strict=True)
             ],
             threads=list(self._threads),
@@ -399,11 +354,11 @@ class ProfileBuilder:
             **events._asdict(),
         )
 
-    def _linked(self, samples: list[Sample]) -> tuple[list[SpanRef], list[SpanSample]]:
+    def _linked(
+        self, keys: list[_Key], samples: list[Sample]
+    ) -> tuple[list[SpanRef], list[SpanSample]]:
         """The spans that have a part of a sample, and their parts."""
-        left = {
-            _key(sample): (index, list(_numbers(sample))) for index, sample in enumerate(samples)
-        }
+        left = {key: (index, list(_numbers(samples[index]))) for index, key in enumerate(keys)}
         refs = list(self._spans)
         used: dict[SpanRef, int] = {}
         parts = []
@@ -416,18 +371,8 @@ class ProfileBuilder:
         parts.sort(key=lambda part: (part.span, part.sample))
         return list(used), parts
 
-    def _overflow_frame_id(self) -> int:
-        if self._overflow_frame < 0:
-            self._overflow_frame = self._frames.setdefault(_OVERFLOW_FRAME, len(self._frames))
-        return self._overflow_frame
 
-    def _overflow_node(self, parent: int) -> int:
-        node = self._nodes.setdefault((parent, self._overflow_frame_id()), len(self._nodes))
-        self._overflow_nodes.add(node)
-        return node
-
-
-def _add(table: dict[Any, list[int]], key: Any, numbers: tuple[int, int, int]) -> None:
+def _add(table: dict[Any, list[int]], key: Any, numbers: _Numbers) -> None:
     found = table.get(key)
     if found is None:
         table[key] = list(numbers)
@@ -435,49 +380,24 @@ def _add(table: dict[Any, list[int]], key: Any, numbers: tuple[int, int, int]) -
         found[:] = [one + other for one, other in zip(found, numbers, strict=True)]
 
 
-def _key(sample: Sample) -> _Key:
-    return sample.group, sample.thread, sample.stack, sample.state
+def _key(sample: Sample, ids: Renumbering) -> _Key:
+    return (
+        ids.group(sample.group),
+        ids.thread(sample.thread),
+        ids.stack(sample.stack),
+        sample.state,
+    )
 
 
-def _numbers(one: Sample | SpanSample) -> tuple[int, int, int]:
+def _numbers(one: _Counted) -> _Numbers:
     return one.count, one.wall_ns, one.cpu_ns
 
 
-def _fields(sample: Sample) -> tuple[int, int, int, State, int, int, int]:
-    return *_key(sample), *_numbers(sample)
-
-
-def _renumbered(
-    profile: Profile, samples: Iterable[Sample], builder: ProfileBuilder
-) -> Iterator[Sample]:
-    """Yield samples of a profile with the ids that a builder gives to what they point to."""
-    samples = list(samples)
-    used = set()
-    for sample in samples:
-        node = sample.stack
-        while node >= 0 and node not in used:
-            used.add(node)
-            node = profile.nodes[node][0]
-    nodes = {-1: -1}
-    for node, (parent, frame) in enumerate(profile.nodes):
-        if node in used:
-            nodes[node] = builder.node(nodes[parent], builder.frame(profile.frames[frame]))
-    for sample in samples:
-        group = profile.groups[sample.group]
-        yield dataclasses.replace(
-            sample,
-            group=builder.group(group.name, group.kind),
-            thread=builder.thread(profile.threads[sample.thread]),
-            stack=nodes[sample.stack],
-        )
-
-
-def _difference(one: _Counted, earlier: _Counted | None) -> _Counted:
+def _difference(one: _Counted, earlier: _Counted | None) -> _Numbers:
     if earlier is None:
-        return one
-    return dataclasses.replace(
-        one,
-        count=max(one.count - earlier.count, 0),
-        wall_ns=max(one.wall_ns - earlier.wall_ns, 0),
-        cpu_ns=max(one.cpu_ns - earlier.cpu_ns, 0),
+        return _numbers(one)
+    return (
+        max(one.count - earlier.count, 0),
+        max(one.wall_ns - earlier.wall_ns, 0),
+        max(one.cpu_ns - earlier.cpu_ns, 0),
     )

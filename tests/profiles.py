@@ -7,15 +7,22 @@ import dataclasses
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from greenprof.durations import bucket_of
 from greenprof.profiles import (
+    AwaitStats,
+    Block,
     Frame,
     FrameKind,
     FrameOrigin,
     Profile,
     ProfileBuilder,
     ProfileInfo,
+    Repeat,
+    Slice,
+    SliceKind,
     SpanRef,
     State,
+    Track,
 )
 
 # An example that had to wait for a busy machine is no failure: what hangs meets pytest's time limit.
@@ -113,11 +120,7 @@ def traced_profile() -> Profile:
     One that waited long for two queries, one that waited a little, one that computed.
     """
     profile = orders_profile()
-    builder = ProfileBuilder()
-    for group in profile.groups:
-        builder.count_tasks(builder.group(group.name, group.kind), group.count)
-    for name in profile.threads:
-        builder.thread(name)
+    builder = _builder_like(profile)
     keys = {}
     for sample in profile.samples:
         stack = builder.stack(profile.stack(sample.stack))
@@ -139,6 +142,59 @@ def traced_profile() -> Profile:
     builder.add_part(builder.span(QUICK_SPAN), query, 3, 30 * MS)
     builder.add_part(builder.span(BUSY_SPAN), busy, 40, 450 * MS, 400 * MS)
     return builder.build(dataclasses.replace(profile.info, profile_id="f" * 32))
+
+
+def accounted_profile() -> Profile:
+    """The orders service with its awaits counted, a lazy load in a loop, a blocker and a timeline."""
+    profile = orders_profile()
+    builder = _builder_like(profile)
+    for sample in profile.samples:
+        stack = builder.stack(profile.stack(sample.stack))
+        key = sample.group, sample.thread, stack, sample.state
+        builder.add(*key, sample.count, sample.wall_ns, sample.cpu_ns)
+    slow, busy, main = 0, 1, builder.thread("MainThread")
+    query = builder.stack([app("get_order", 40), EXECUTE, SPAWN, SYNC_EXECUTE])
+    lazy = builder.stack([app("get_order", 41), RUN_SYNC, SPAWN, REPO])
+    burn = builder.stack([app("report", 50, first_line=48), RUN_SYNC, SPAWN, app("total", 60)])
+    fetch = "asyncpg.connection.Connection.fetch"
+    builder.add_await(awaits_of(slow, query, fetch, [90 * MS] * 11 + [250 * MS], errors=1))
+    site = builder.add_await(awaits_of(slow, lazy, fetch, [MS + n * 1000 for n in range(240)]))
+    builder.add_repeat(Repeat(site, 12, 240, 20, 268 * MS, 2000 * MS))
+    builder.add_block(Block(busy, main, burn, 3, 800 * MS, 400 * MS, 7, "asyncio"))
+    order = builder.track(Track("GET /orders/7", slow, main))
+    report = builder.track(Track("GET /report", busy, main))
+    builder.add_slice(Slice(order, SliceKind.RUN, 10 * MS, 5 * MS, query, "get_order"))
+    builder.add_slice(Slice(order, SliceKind.AWAIT, 15 * MS, 90 * MS, query, fetch, flow=1))
+    builder.add_slice(Slice(report, SliceKind.RUN, 20 * MS, 400 * MS, burn, "report"))
+    builder.add_slice(Slice(report, SliceKind.BLOCK, 20 * MS, 400 * MS, burn, "total"))
+    builder.add_slice(Slice(order, SliceKind.RUN, 420 * MS, 2 * MS, -1, "fetch", flow=1))
+    return builder.build(
+        dataclasses.replace(profile.info, block_limit_ns=100 * MS, repeat_min=10, lost_slices=3)
+    )
+
+
+def awaits_of(
+    group: int, stack: int, awaited: str, times_ns: list[int], *, errors: int = 0
+) -> AwaitStats:
+    """The statistics of awaits that took these times."""
+    stats = AwaitStats(
+        group, stack, awaited, "sqlalchemy", len(times_ns), sum(times_ns), min(times_ns),
+        max(times_ns), errors,
+    )  # fmt: skip
+    for time_ns in times_ns:
+        bucket = bucket_of(time_ns)
+        stats.durations[bucket] = stats.durations.get(bucket, 0) + 1
+    return stats
+
+
+def _builder_like(profile: Profile) -> ProfileBuilder:
+    """A builder with the groups and threads of a profile, under the same numbers."""
+    builder = ProfileBuilder()
+    for group in profile.groups:
+        builder.count_tasks(builder.group(group.name, group.kind), group.count)
+    for name in profile.threads:
+        builder.thread(name)
+    return builder
 
 
 # Names as hostile as a file can hold: controls, brackets of markup, lone surrogates.
@@ -177,6 +233,10 @@ _infos = st.builds(
     pids=st.lists(st.integers(1, 2**22), max_size=3),
     warnings=st.lists(names, max_size=6),
     profile_id=names,
+    block_limit_ns=_counters,
+    repeat_min=_counters,
+    lost_awaits=_counters,
+    lost_slices=_counters,
 )
 _spans = st.sampled_from(
     [SpanRef(trace * 32, span * 16) for trace, span in ("11", "12", "21", "a9", "ff")]
@@ -200,4 +260,32 @@ def profiles(draw: st.DrawFn) -> Profile:
         for span in draw(st.lists(_spans, max_size=3)):
             part = [draw(st.integers(0, number // 3)) for number in numbers]
             builder.add_part(builder.span(span), key, *part)
+    if draw(st.booleans()):
+        _draw_events(draw, builder, stacks)
     return builder.build(draw(_infos))
+
+
+def _draw_events(
+    draw: st.DrawFn, builder: ProfileBuilder, stacks: st.SearchStrategy[list[Frame]]
+) -> None:
+    """Some awaits, repeats, blocks, tracks and slices, that know nothing of each other."""
+
+    def place() -> tuple[int, int, int]:
+        stack = builder.stack(draw(stacks))
+        return builder.group(draw(names), "asyncio"), builder.thread(draw(names)), stack
+
+    for _ in range(draw(st.integers(0, 3))):
+        group, _, stack = place()
+        times = draw(st.lists(_counters, min_size=1, max_size=4))
+        site = builder.add_await(awaits_of(group, stack, draw(names), times))
+        if draw(st.booleans()):
+            builder.add_repeat(Repeat(site, *(draw(st.integers(1, 2**40)) for _ in range(5))))
+    for _ in range(draw(st.integers(0, 2))):
+        worst, waiting = draw(_counters), draw(_counters)
+        builder.add_block(Block(*place(), 1, worst, worst, waiting, draw(names)))
+    for _ in range(draw(st.integers(0, 2))):
+        group, thread, stack = place()
+        track = builder.track(Track(draw(names), group, thread))
+        for kind in draw(st.lists(st.sampled_from(SliceKind), max_size=3)):
+            start_ns, length_ns, flow = (draw(_counters) for _ in range(3))
+            builder.add_slice(Slice(track, kind, start_ns, length_ns, stack, draw(names), flow))

@@ -35,7 +35,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"analysis"}),
     frozenset({"sites"}),
     frozenset({"profiles"}),
-    frozenset({"profile_file", "events"}),
+    frozenset({"profile_file"}),
+    frozenset({"event_columns"}),
+    frozenset({"columns", "events"}),
+    frozenset({"interning"}),
     frozenset({"model", "output", "decorating"}),
     frozenset(
         {"durations", "printable", "errors", "interrupted", "spancontext", "_native", "_version"}
@@ -45,8 +48,11 @@ LAYERS: tuple[frozenset[str], ...] = (
 SHOWING = frozenset({"exporters", "differences", "analysis", "sites"})
 DATA = frozenset(
     {
+        "columns",
         "durations",
+        "event_columns",
         "events",
+        "interning",
         "profiles",
         "profile_file",
         "model",
