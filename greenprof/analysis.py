@@ -5,6 +5,10 @@ task lives by, which has both, and calls that block. Tasks wait side by side, so
 more than the profile's duration. Time counts once: CPU time that a task used while it was
 awaiting, ready, blocked or idle is CPU time, and only the rest of that wall time is the state's. All
 times are integer nanoseconds.
+
+The exact engine's profiles are read the same way, but for what a sample's count is: the calls that
+its stack's last function was given there. What it measured by the wall clock stands in the place of
+CPU time: a function ran, or it blocked.
 """
 
 from __future__ import annotations
@@ -18,29 +22,42 @@ from greenprof.errors import OptionError
 from greenprof.profiles import FrameKind, FrameOrigin, Profile, Sample, State
 from greenprof.sites import (
     WAITS,
+    AwaitRow,
     AwaitSite,
+    BlockRow,
+    RepeatRow,
+    await_rows,
     await_sites,
+    block_rows,
     function_key,
     origin_of,
+    repeat_rows,
     sample_sites,
     waited_ns,
 )
 
 __all__ = [
     "CLOCKS",
+    "AwaitRow",
     "AwaitSite",
+    "BlockRow",
     "FunctionRow",
     "GroupRow",
+    "RepeatRow",
     "Totals",
     "TraceRow",
     "WeightedStack",
+    "await_rows",
     "await_sites",
+    "block_rows",
     "check_clock",
     "counted_ns",
     "function_key",
     "function_table",
     "group_table",
+    "is_exact",
     "origin_of",
+    "repeat_rows",
     "sample_sites",
     "totals",
     "trace_table",
@@ -68,7 +85,7 @@ class Totals:
     blocked_ns: int = 0
     idle_ns: int = 0
     samples: int = 0
-    """Observations."""
+    """Observations; of the exact engine, calls."""
     tasks: int = 0
 
 
@@ -117,6 +134,8 @@ class FunctionRow:
     total_await_ns: int = 0
     self_blocked_ns: int = 0
     total_blocked_ns: int = 0
+    calls: int = 0
+    """As the exact engine counted them; 0 in a profile that was sampled."""
 
     def self_ns(self, clock: str) -> int:
         """Return the time in the function itself that counts under a clock."""
@@ -180,6 +199,11 @@ def counted_ns(clock: str, cpu_ns: int, await_ns: int, blocked_ns: int) -> int:
     return cpu_ns if clock == "cpu" else await_ns
 
 
+def is_exact(profile: Profile) -> bool:
+    """Whether calls were counted and timed, not samples taken."""
+    return profile.info.engine == "exact"
+
+
 def totals(profile: Profile) -> Totals:
     """Return the sums over the whole profile."""
     info = profile.info
@@ -239,6 +263,10 @@ def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow
             row.total_cpu_ns += total[node].cpu_ns
             row.total_await_ns += total[node].await_ns
             row.total_blocked_ns += total[node].blocked_ns
+    if is_exact(profile):
+        for sample in profile.samples:
+            if sample.state is State.ON_CPU and sample.stack >= 0:
+                row_of_frame[profile.nodes[sample.stack][1]].calls += sample.count
     return sorted(
         rows.values(),
         key=lambda row: (-row.total_ns(clock), -row.self_ns(clock), row.path, row.first_line),

@@ -1,19 +1,30 @@
-"""Where tasks wait: for each wait the line that its owner can change, and what it awaits."""
+"""Where tasks wait, or keep others waiting: for each the line that its owner can change.
+
+As it was sampled (`await_sites`), and as it was counted (`await_rows`, `repeat_rows`, `block_rows`).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, Sample, State
+from greenprof.durations import percentile_ns
+from greenprof.profiles import AwaitStats, Frame, FrameKind, FrameOrigin, Profile, Sample, State
 
 __all__ = [
     "WAITS",
+    "AwaitRow",
     "AwaitSite",
+    "BlockRow",
+    "RepeatRow",
+    "await_rows",
     "await_sites",
+    "block_rows",
     "function_key",
     "origin_of",
+    "repeat_rows",
     "sample_sites",
     "waited_ns",
 ]
@@ -21,6 +32,7 @@ __all__ = [
 UNKNOWN: Final = "?"
 WAITS: Final = frozenset({State.AWAITING, State.READY})
 """The states of a task that is suspended."""
+_NO_STACK: Final = Frame("[no stack]", "", origin=FrameOrigin.LIBRARY)
 
 
 @dataclass(slots=True)
@@ -46,6 +58,92 @@ class AwaitSite:
     def wait_ns(self) -> int:
         """All waiting, whether what was awaited had come or not."""
         return self.awaiting_ns + self.ready_ns
+
+
+@dataclass(slots=True)
+class AwaitRow:
+    """All awaits over a bridge of one operation at one line, counted: none is left out."""
+
+    site: Frame
+    """The line that waited."""
+    awaited: str
+    """Qualified name of what was awaited, "?" if it is not known."""
+    bridge: str
+    group: int
+    """Index of the task group; -1 for those of several together."""
+    stack: int
+    """The first way to it that was seen."""
+    count: int = 0
+    total_ns: int = 0
+    min_ns: int = 0
+    max_ns: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    durations: Counter[int] = field(default_factory=Counter)
+    """Counts by bucket, see `greenprof.durations`."""
+
+    @property
+    def mean_ns(self) -> int:
+        """The average, 0 of none."""
+        return self.total_ns // self.count if self.count else 0
+
+    def percentile_ns(self, percent: float) -> int:
+        """Return the time that `percent` of the awaits did not go over, within 3 %."""
+        # A bucket's middle may lie beyond what was seen.
+        return min(max(percentile_ns(self.durations, percent), self.min_ns), self.max_ns)
+
+    def add(self, stats: AwaitStats) -> None:
+        """Add awaits of the same line and operation."""
+        if stats.count:
+            self.min_ns = min(self.min_ns, stats.min_ns) if self.count else stats.min_ns
+            self.max_ns = max(self.max_ns, stats.max_ns)
+        self.count += stats.count
+        self.total_ns += stats.total_ns
+        self.errors += stats.errors
+        self.cancelled += stats.cancelled
+        self.durations.update(stats.durations)
+
+
+@dataclass(slots=True)
+class RepeatRow:
+    """An await that single tasks, or requests, made again and again. See `profiles.Repeat`."""
+
+    site: Frame
+    awaited: str
+    bridge: str
+    group: int
+    stack: int
+    units: int = 0
+    """Tasks, or requests where a task serves several."""
+    awaits: int = 0
+    most: int = 0
+    total_ns: int = 0
+    units_ns: int = 0
+
+    @property
+    def per_unit(self) -> float:
+        """How often one of them made it, on average."""
+        return self.awaits / self.units if self.units else 0.0
+
+
+@dataclass(slots=True)
+class BlockRow:
+    """A line that kept an event loop, or a hub, from going on. See `profiles.Block`."""
+
+    site: Frame
+    """The innermost line of the application, else the innermost one."""
+    inside: str
+    """The qualified name of what that line had called when it was looked at, "" if nothing."""
+    group: int
+    thread: int
+    stack: int
+    """Of the longest stretch."""
+    count: int
+    total_ns: int
+    worst_ns: int
+    waiting: int
+    """Tasks that could have gone on, at the most."""
+    loop: str
 
 
 def function_key(frame: Frame) -> tuple[str, str, int]:
@@ -109,9 +207,75 @@ def sample_sites(profile: Profile) -> tuple[list[AwaitSite], list[int]]:
     return ordered, [-1 if site is None else index[id(site)] for site in of_sample]
 
 
+def await_rows(profile: Profile, *, by_group: bool = True) -> list[AwaitRow]:
+    """Return the awaits over bridges that were counted, those that took longest in all first.
+
+    Without `by_group`, those of all task groups are one row for each line and operation.
+    """
+    rows: dict[tuple[object, ...], AwaitRow] = {}
+    for stats in profile.awaits:
+        site = _leaf(profile, stats.stack)
+        group = stats.group if by_group else -1
+        key = (group, *function_key(site), site.line, stats.awaited, stats.bridge)
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = AwaitRow(site, stats.awaited, stats.bridge, group, stats.stack)
+        row.add(stats)
+    return sorted(rows.values(), key=lambda row: (-row.total_ns, row.site.path, row.site.line))
+
+
+def repeat_rows(profile: Profile) -> list[RepeatRow]:
+    """Return the awaits that single tasks or requests repeated, the longest time first."""
+    rows: dict[tuple[object, ...], RepeatRow] = {}
+    for repeat in profile.repeats:
+        stats = profile.awaits[repeat.site]
+        site = _leaf(profile, stats.stack)
+        key = (stats.group, *function_key(site), site.line, stats.awaited, stats.bridge)
+        row = rows.get(key)
+        if row is None:
+            row = RepeatRow(site, stats.awaited, stats.bridge, stats.group, stats.stack)
+            rows[key] = row
+        row.units += repeat.units
+        row.awaits += repeat.awaits
+        row.most = max(row.most, repeat.most)
+        row.total_ns += repeat.total_ns
+        row.units_ns += repeat.units_ns
+    return sorted(rows.values(), key=lambda row: (-row.total_ns, row.site.path, row.site.line))
+
+
+def block_rows(profile: Profile) -> list[BlockRow]:
+    """Return the lines that kept a loop from going on, those that took longest in all first."""
+    rows = []
+    for block in profile.blocks:
+        stack = profile.stack(block.stack)
+        found = _innermost_app(stack)
+        site = _NO_STACK if not stack else stack[-1 if found is None else found]
+        inside = "" if not stack or site is stack[-1] else stack[-1].qualified_name
+        rows.append(
+            BlockRow(
+                site,
+                inside,
+                block.group,
+                block.thread,
+                block.stack,
+                block.count,
+                block.total_ns,
+                block.worst_ns,
+                block.waiting,
+                block.loop,
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.total_ns, row.site.path, row.site.line))
+
+
+def _leaf(profile: Profile, node: int) -> Frame:
+    """The line that waited: the recorder ends a site's stack with it."""
+    return _NO_STACK if node < 0 else profile.frames[profile.nodes[node][1]]
+
+
 def _await_site(stack: tuple[Frame, ...]) -> tuple[Frame, str]:
     if not stack:
-        return Frame("[no stack]", "", origin=FrameOrigin.LIBRARY), UNKNOWN
+        return _NO_STACK, UNKNOWN
     handover = _last_handover(stack)
     if handover is not None:
         start, end = handover

@@ -9,16 +9,22 @@ from rich.table import Table
 from rich.text import Text
 
 from greenprof.analysis import (
+    AwaitRow,
     AwaitSite,
     FunctionRow,
     GroupRow,
+    await_rows,
     await_sites,
+    block_rows,
     check_clock,
     function_table,
     group_table,
+    is_exact,
+    repeat_rows,
 )
 from greenprof.exporters.cells import Cut, encodable, table
-from greenprof.exporters.headline import headline, reader_warnings
+from greenprof.exporters.counted import Repeats, await_part, block_part
+from greenprof.exporters.headline import headline, reader_warnings, running_word
 from greenprof.exporters.units import duration, place
 from greenprof.printable import printable
 from greenprof.profiles import FrameOrigin, Profile
@@ -34,8 +40,9 @@ _MIN_ROWS = 11
 # The command line has a few lines of its own to say below: what was saved, and what comes next.
 _RESERVED_LINES = 4
 _MOST_WARNINGS = 4
-# Of the rows that fit, so many parts go to tasks, functions and await sites.
-_SHARES = (4, 7, 4)
+# Of the rows that fit, so many parts go to tasks, functions, await sites, repeats, loop blockers.
+_SHARES = (4, 7, 4, 3, 3)
+_ALWAYS_THERE = 3
 
 
 def summary_renderable(
@@ -59,9 +66,17 @@ class Summary:
         self._clock = clock
         self._height = height
         self._warnings = _warnings(profile)
-        self._groups = [row for row in group_table(profile, clock=clock) if row.samples]
+        self._exact = is_exact(profile)
+        self._running = running_word(profile)
+        self._groups = [
+            row for row in group_table(profile, clock=clock) if row.samples or row.wall_ns
+        ]
         self._functions = function_table(profile, clock=clock)
-        self._sites = _users_first(await_sites(profile))
+        self._awaits = sorted(await_rows(profile, by_group=False), key=_is_theirs)
+        # What was counted says more than what was sampled of the same lines.
+        self._sites = [] if self._awaits else sorted(await_sites(profile), key=_is_theirs)
+        self._repeats = Repeats(repeat_rows(profile), profile)
+        self._blocks = block_rows(profile)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = self._height or (console.height if console.is_terminal else _PLAIN_HEIGHT)
@@ -73,36 +88,61 @@ class Summary:
             Text(encodable(f"! {text}", options), style="yellow", overflow="fold")
             for text in self._warnings
         ]
-        fixed = sum(
-            len(text.wrap(console, options.max_width)) for text in [*header, *warnings]
-        ) + len(_CLOCKS_NOTE.wrap(console, options.max_width))
-        sizes = (len(self._groups), len(self._functions), len(self._sites))
+        fixed = sum(len(text.wrap(console, options.max_width)) for text in [*header, *warnings])
+        note = Text(_CLOCK_NOTES[self._running], style="dim")
+        fixed += len(note.wrap(console, options.max_width))
+        sizes = (
+            len(self._groups),
+            len(self._functions),
+            len(self._awaits) or len(self._sites),
+            self._repeats.lines(options.max_width),
+            len(self._blocks),
+        )
         # A blank line and a header for each table, and a blank line before the notes.
         fixed += 2 * sum(map(bool, sizes)) + 1 + _RESERVED_LINES
         rows = _share_out(max(min(height, _MAX_HEIGHT) - fixed, _MIN_ROWS), sizes)
-        yield from header
-        for part in (
+        self._repeats.limit = rows[3]
+        parts: tuple[RenderableType, ...] = (
             self._group_part(rows[0]),
             self._function_part(rows[1]),
-            self._site_part(rows[2]),
-        ):
-            if part.row_count:
+            await_part(self._awaits, rows[2]) if self._awaits else self._site_part(rows[2]),
+            self._repeats,
+            block_part(self._blocks, self._profile, rows[4]),
+        )
+        yield from header
+        for part, size in zip(parts, sizes, strict=True):
+            if size:
                 yield Text("")
                 yield part
         yield Text("")
         if any(sizes):
-            yield _CLOCKS_NOTE
+            yield note
         yield from warnings
 
     def _group_part(self, limit: int) -> Table:
-        idle = any(row.idle_ns for row in self._groups)
-        numbers = ["tasks", "wall", "CPU", "awaiting", "ready", "blocked"]
-        result = table(["Tasks"], [*numbers, "idle"] if idle else numbers)
+        columns = [
+            (title, name)
+            for title, name in (
+                ("wall", "wall_ns"),
+                (self._running, "cpu_ns"),
+                ("awaiting", "awaiting_ns"),
+                ("ready", "ready_ns"),
+                ("blocked", "blocked_ns"),
+                ("idle", "idle_ns"),
+            )
+            # The exact engine measures one clock, whatever else tasks did.
+            if (name != "idle_ns" and not self._exact)
+            or any(getattr(row, name) for row in self._groups)
+        ]
+        if self._exact and all(row.wall_ns == row.cpu_ns for row in self._groups):
+            columns = [(title, name) for title, name in columns if name != "wall_ns"]
+        calls = ["calls"] if self._exact else []
+        result = table(["Tasks"], ["tasks", *calls, *(title for title, _ in columns)])
 
         def add(name: Cut, tasks: int, row: GroupRow) -> None:
-            times = [row.wall_ns, row.cpu_ns, row.awaiting_ns, row.ready_ns, row.blocked_ns]
-            shown = [*times, row.idle_ns] if idle else times
-            result.add_row(name, f"{tasks:,}", *map(duration, shown))
+            counts = [tasks, row.samples] if self._exact else [tasks]
+            times = [getattr(row, name) for _, name in columns]
+            result.add_row(name, *(f"{count:,}" for count in counts), *map(duration, times))
 
         shown, rest = _cut(self._groups, limit)
         for row in shown:
@@ -112,14 +152,8 @@ class Summary:
             more = GroupRow("", "", 0)
             for row in rest:
                 more.tasks += row.tasks
-                for name in (
-                    "wall_ns",
-                    "cpu_ns",
-                    "awaiting_ns",
-                    "ready_ns",
-                    "blocked_ns",
-                    "idle_ns",
-                ):
+                more.samples += row.samples
+                for _, name in columns:
                     setattr(more, name, getattr(more, name) + getattr(row, name))
             add(Cut(f"{len(rest)} more", "dim"), more.tasks, more)
         return result
@@ -127,31 +161,37 @@ class Summary:
     def _function_part(self, limit: int) -> Table:
         shown, rest = self._chosen_functions(limit)
         blocked = any(row.total_blocked_ns for row in self._functions)
-        numbers = ["CPU self", "total", "await self", "total"]
-        result = table(["Functions", "where"], [*numbers, "blocked"] if blocked else numbers)
+        awaits = not self._exact or any(row.total_await_ns for row in self._functions)
+        calls = ["calls"] if self._exact else []
+        numbers = [*calls, f"{self._running} self", "total"]
+        numbers += ["await self", "total"] * awaits + ["blocked"] * blocked
+        result = table(["Functions", "where"], numbers)
         for row in shown:
             style = "" if row.origin is FrameOrigin.APP else "dim"
-            times = [row.self_cpu_ns, row.total_cpu_ns, row.self_await_ns, row.total_await_ns]
+            times = [row.self_cpu_ns, row.total_cpu_ns]
+            times += [row.self_await_ns, row.total_await_ns] * awaits
+            times += [row.total_blocked_ns] * blocked
             result.add_row(
                 Cut(row.name, style),
                 Cut(place(row.path, row.first_line), "dim", keep_end=True),
-                *map(duration, [*times, row.total_blocked_ns] if blocked else times),
+                *([f"{row.calls:,}"] * self._exact),
+                *map(duration, times),
             )
         if rest:
             # Totals of several functions overlap; only the time in themselves adds up.
             result.add_row(
                 Cut(f"{len(rest)} more", "dim"),
                 "",
+                *([f"{sum(row.calls for row in rest):,}"] * self._exact),
                 duration(sum(row.self_cpu_ns for row in rest)),
                 "",
-                duration(sum(row.self_await_ns for row in rest)),
-                "",
+                *([duration(sum(row.self_await_ns for row in rest)), ""] * awaits),
             )
         return result
 
     def _chosen_functions(self, limit: int) -> tuple[list[FunctionRow], list[FunctionRow]]:
         """The user's functions by total, then the library's by self: where their time goes."""
-        counted = [row for row in self._functions if row.total_ns("wall")]
+        counted = [row for row in self._functions if row.total_ns("wall") or row.calls]
         own = [row for row in counted if row.origin is FrameOrigin.APP and not row.boundary]
         others = sorted(
             (row for row in counted if row.origin is not FrameOrigin.APP and not row.boundary),
@@ -190,9 +230,10 @@ class Summary:
         return result
 
 
-_CLOCKS_NOTE = Text(
-    "CPU columns: CPU clock. Other times: wall clock of each task, which add up.", style="dim"
-)
+_CLOCK_NOTES = {
+    "CPU": "CPU columns: CPU clock. Other times: wall clock of each task, which add up.",
+    "run": "All times: wall clock of each task, which add up. Run: on the CPU, or in a call that blocks.",
+}
 
 
 def _header(profile: Profile) -> list[tuple[str, str]]:
@@ -213,9 +254,10 @@ def _warnings(profile: Profile) -> list[str]:
     return found
 
 
-def _users_first(sites: list[AwaitSite]) -> list[AwaitSite]:
-    """Put the lines that a user can change before those of servers and pools that wait for work."""
-    return sorted(sites, key=lambda site: site.origin is not FrameOrigin.APP)
+def _is_theirs(site: AwaitSite | AwaitRow) -> bool:
+    """Lines that a user can change come before those of servers and pools that wait for work."""
+    origin = site.origin if isinstance(site, AwaitSite) else site.site.origin
+    return origin is not FrameOrigin.APP
 
 
 def _cut(rows: list[_Row], limit: int) -> tuple[list[_Row], list[_Row]]:
@@ -227,10 +269,14 @@ def _cut(rows: list[_Row], limit: int) -> tuple[list[_Row], list[_Row]]:
 
 def _share_out(lines: int, wanted: tuple[int, ...]) -> list[int]:
     """Divide lines among tables: by their shares first, then what is left to who wants more."""
-    given = [
-        min(want, max(lines * share // sum(_SHARES), 2))
-        for want, share in zip(wanted, _SHARES, strict=True)
+    shares = [
+        share if want or number < _ALWAYS_THERE else 0
+        for number, (share, want) in enumerate(zip(_SHARES, wanted, strict=True))
     ]
-    for index in (1, 2, 0):
+    given = [
+        min(want, max(lines * share // sum(shares), 2))
+        for want, share in zip(wanted, shares, strict=True)
+    ]
+    for index in (3, 4, 1, 2, 0):
         given[index] += max(min(wanted[index] - given[index], lines - sum(given)), 0)
     return given
