@@ -12,7 +12,7 @@ import greenlet
 import pytest
 from sqlalchemy.util import concurrency, greenlet_spawn
 
-from greenprof.spans import outcomes as spans_outcomes
+from greenprof.handovers import outcomes as spans_outcomes
 from tests import span_trees
 from tests.span_trees import Spans, attributes_of, current_name, short
 

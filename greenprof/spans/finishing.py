@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 from opentelemetry.trace import Status, StatusCode
 
 from greenprof import loops, spancontext, stacks, switches
 from greenprof._native import get_ident
 from greenprof.frames import position_of
+from greenprof.handovers import names, outcomes
 from greenprof.interrupted import from_signal_handler
-from greenprof.spans import names, outcomes
 from greenprof.spans.complaints import complain_once
 from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
@@ -21,7 +21,7 @@ from greenprof.spans.metrics import AwaitMetrics
 from greenprof.spans.sinks import Finished
 from greenprof.spans.span import AwaitSpan
 
-__all__ = ["Ended", "cut_short", "finish", "record", "said_of", "stack_text"]
+__all__ = ["Ended", "cut_short", "finish", "finish_at_entry", "record", "stack_text"]
 
 _ERROR = StatusCode.ERROR
 # Frames of a stack that are sent; a collector cuts what is longer.
@@ -68,22 +68,11 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
     if not span.tracing.running and not span.used:
         return
     other: greenlet | None = origin
-    at_once = True
-    outcome, error = outcomes.RETURNED, None
+    outcome, error, at_once = outcomes.RETURNED, None, True
     if event == "throw":
-        top = origin.gr_frame
+        outcome, error, other = outcomes.thrown_into(frame, origin, span.hub, span.bridge_frame)
         # Else it is not the other side that throws: the greenlet is being destroyed.
-        at_once = bool(span.hub) or id(top) == span.bridge_frame
-        if not at_once:
-            other = top = None
-        if span.hub:
-            kind = outcomes.thrown_by_hub(top)
-        else:
-            kind = outcomes.thrown(names.awaitable_in(frame, other), top)
-        if kind is None and not at_once:
-            outcome = outcomes.CANCELLED
-        else:
-            outcome, error = said_of(kind)
+        at_once = other is not None
     record(outbox, span, Ended(frame, other, outcome, error, span.waiter()), at_once=at_once)
 
 
@@ -93,16 +82,18 @@ def cut_short(span: AwaitSpan) -> Finished:
     return Finished(span, names.name_of_waiting(span), {}, None, end_ns)
 
 
-def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
-    """The outcome and the error's type of an await that an exception ended."""
-    if kind is None:
-        task = loops.current_task(loops.running_loop())
-        if getattr(task, "cancelling", int)():
-            return outcomes.CANCELLED, None
-        return outcomes.RAISED, outcomes.OTHER
-    if outcomes.is_cancellation(kind):
-        return outcomes.CANCELLED, None
-    return outcomes.RAISED, outcomes.error_type(kind)
+def finish_at_entry(
+    outbox: Outbox,
+    span: AwaitSpan,
+    raised: type[BaseException] | None,
+    awaitable: Any,
+    frame: FrameType,
+    bridge: str,
+) -> None:
+    """Record a span of an await that ended in the function that awaitables are handed to."""
+    outcome, error = (outcomes.RETURNED, None) if raised is None else outcomes.said_of(raised)
+    ended = Ended(frame, None, outcome, error, getcurrent(), awaitable, bridge)
+    record(outbox, span, ended, at_once=True)
 
 
 def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> None:
@@ -205,8 +196,6 @@ def _attributes_by(tracing: Tracing, info: names.AwaitInfo) -> Mapping[str, Any]
 
 def stack_text(frame: FrameType) -> str:
     """The unified stack down to `frame` as lines of a traceback, innermost last."""
-    from greenlet import getcurrent
-
     task = loops.current_task(loops.running_loop())
     raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(get_ident()), task)
     lines = []

@@ -17,10 +17,10 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from greenprof._version import __version__
+from greenprof.handovers.names import name_of_waiting
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.complaints import complain_once
 from greenprof.spans.contexts import SPAN_KEY
-from greenprof.spans.names import name_of_waiting
 from greenprof.spans.span import AwaitSpan
 
 __all__ = ["Finished", "Sink", "sink_for"]

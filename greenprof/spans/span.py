@@ -12,9 +12,9 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from opentelemetry.trace.span import INVALID_SPAN, INVALID_SPAN_CONTEXT
 
 from greenprof._native import RLock, time
+from greenprof.handovers.names import name_of_waiting
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.contexts import SPAN_KEY
-from greenprof.spans.names import name_of_waiting
 
 __all__ = ["MAX_EVENTS", "AwaitSpan"]
 

@@ -17,16 +17,17 @@ from greenprof import loops, switches
 from greenprof._native import RLock, get_ident
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
+from greenprof.handovers import entries
+from greenprof.handovers.names import AwaitInfo
 from greenprof.interrupted import from_signal_handler
-from greenprof.spans import entries, spawns
+from greenprof.spans import spawns
 from greenprof.spans.awaits import Awaits
 from greenprof.spans.complaints import complain_once
 from greenprof.spans.contexts import VARIABLE, enter_scope, leave_scope
 from greenprof.spans.counts import ERROR, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
-from greenprof.spans.finishing import cut_short, finish
+from greenprof.spans.finishing import cut_short, finish, finish_at_entry
 from greenprof.spans.looplag import LoopLag
-from greenprof.spans.names import AwaitInfo
 from greenprof.spans.sinks import Sink, sink_for
 
 if TYPE_CHECKING:
@@ -280,8 +281,13 @@ class _State:
     def _begin(self) -> None:
         if trace_api._TRACER_PROVIDER is None:
             trace_api.get_tracer_provider()  # loads what OTEL_PYTHON_TRACER_PROVIDER names
-        finished = partial(finish, self._outbox)
-        awaits = self._awaits = Awaits(finished, self._failed, self._met_library, self._guard.watch)
+        awaits = self._awaits = Awaits(
+            partial(finish, self._outbox),
+            partial(finish_at_entry, self._outbox),
+            self._failed,
+            self._met_library,
+            self._guard.watch,
+        )
         switches.follow(record=False)
         switches.add_listener(awaits.switched, awaits.open)
         awaits.begin()
@@ -289,13 +295,13 @@ class _State:
     def _met_library(self) -> None:
         spawns.carry_contexts()
         if self._awaits is not None:
-            entries.hook(self._awaits, self._outbox)
+            entries.hook(self._awaits)
 
     def unfollow(self, tracing: Tracing) -> None:
         self._running = [one for one in self._running if one is not tracing]
         self._choose()
         if not self._running and self._awaits is not None:
-            entries.unhook()
+            entries.unhook(self._awaits)
             spawns.leave()
             switches.remove_listener(self._awaits.switched)
             switches.unfollow(record=False)

@@ -2,7 +2,7 @@
 
 There the awaited coroutine runs a first step before anything switches, and ends without a switch,
 so the function that awaitables are handed to is where an await begins and ends. Its code is
-replaced while somebody traces: every name it was imported by calls the same function object.
+replaced while somebody records: every name it was imported by calls the same function object.
 """
 
 from __future__ import annotations
@@ -12,14 +12,9 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from greenlet import getcurrent
-
 from greenprof import bridges
+from greenprof.handovers.watching import Handovers
 from greenprof.interrupted import from_signal_handler
-from greenprof.spans.awaits import Awaits
-from greenprof.spans.delivery import Outbox
-from greenprof.spans.finishing import Ended, record, said_of
-from greenprof.spans.outcomes import RETURNED
 
 __all__ = ["hook", "unhook"]
 
@@ -33,10 +28,18 @@ class _Hooked(NamedTuple):
 
 
 _hooked: list[_Hooked] = []
+_told: tuple[Handovers, ...] = ()
 
 
-def hook(awaits: Awaits, outbox: Outbox) -> None:
-    """Make awaits of the bridges that are loaded begin where awaitables are handed to them."""
+def hook(handovers: Handovers) -> None:
+    """Have awaits begin where awaitables are handed to the bridges that are loaded by now.
+
+    To be called again when there are more of them.
+    """
+    global _told
+    if handovers not in _told:
+        # Replaced, not changed: another thread may be telling them.
+        _told = (*_told, handovers)
     known = {one.function for one in _hooked}
     for bridge in bridges.bridges():
         if bridge.entry is None:
@@ -50,19 +53,24 @@ def hook(awaits: Awaits, outbox: Outbox) -> None:
             continue
         copy = FunctionType(original, function.__globals__, function.__name__)
         copy.__defaults__ = function.__defaults__
-        function.__globals__[_NAME] = _awaiting(copy, bridge.name, awaits, outbox)
+        function.__globals__[_NAME] = _awaiting(copy, bridge.name)
         # By the name of its argument, so that it can be given by that.
         replaced = _entry.__code__.replace(co_varnames=original.co_varnames[:1])
         function.__code__ = replaced
         _hooked.append(_Hooked(function, original, replaced))
 
 
-def unhook() -> None:
-    """Put the functions back as they were, if nobody else has changed them since."""
-    while _hooked:
-        one = _hooked.pop()
-        if one.function.__code__ is one.replaced:
-            one.function.__code__ = one.original
+def unhook(handovers: Handovers) -> None:
+    """Tell one of awaits no longer; with the last one, put the functions back as they were.
+
+    But for those that somebody else has changed since.
+    """
+    global _told
+    _told = tuple(one for one in _told if one is not handovers)
+    while _hooked and not _told:
+        hooked = _hooked.pop()
+        if hooked.function.__code__ is hooked.replaced:
+            hooked.function.__code__ = hooked.original
         # Calls that are open still go on in the code that they began in.
 
 
@@ -70,12 +78,10 @@ def _entry(awaitable: Any) -> Any:
     return __greenprof_awaits__(awaitable)  # type: ignore[name-defined]  # noqa: F821
 
 
-def _awaiting(
-    original: Callable[[Any], Any], bridge: str, awaits: Awaits, outbox: Outbox
-) -> Callable[[Any], Any]:
+def _awaiting(original: Callable[[Any], Any], bridge: str) -> Callable[[Any], Any]:
     def hand_over(awaitable: Any) -> Any:
-        span = awaits.begin_at_entry()
-        if span is None:
+        begun = [(one, found) for one in _told if (found := one.begin_at_entry()) is not None]
+        if not begun:
             return original(awaitable)
         raised: type[BaseException] | None = None
         try:
@@ -84,18 +90,12 @@ def _awaiting(
             raised = type(error)
             raise
         finally:
-            if awaits.end_at_entry(span):
-                _record(span, raised, awaitable)
-
-    def _record(span: Any, raised: type[BaseException] | None, awaitable: Any) -> None:
-        try:
-            outcome, error = (RETURNED, None) if raised is None else said_of(raised)
-            frame = sys._getframe(3)
-            ended = Ended(frame, None, outcome, error, getcurrent(), awaitable, bridge)
-            record(outbox, span, ended, at_once=True)
-        except Exception as error_of_ours:
-            if from_signal_handler(error_of_ours):
-                raise
-            awaits.failed(error_of_ours)
+            for one, found in reversed(begun):
+                try:
+                    one.end_at_entry(found, raised, awaitable, sys._getframe(2), bridge)
+                except Exception as error_of_ours:
+                    if from_signal_handler(error_of_ours):
+                        raise
+                    one.failed(error_of_ours)
 
     return hand_over

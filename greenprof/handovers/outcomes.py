@@ -12,12 +12,23 @@ from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import FrameType, TracebackType
 from typing import Any
 
-from greenlet import GreenletExit
+from greenlet import GreenletExit, greenlet
 
-from greenprof import awaitables
+from greenprof import awaitables, loops
 from greenprof._native import time
+from greenprof.handovers import names
 
-__all__ = ["CANCELLED", "OTHER", "RAISED", "RETURNED", "error_type", "is_cancellation", "thrown"]
+__all__ = [
+    "CANCELLED",
+    "OTHER",
+    "RAISED",
+    "RETURNED",
+    "error_type",
+    "is_cancellation",
+    "said_of",
+    "thrown",
+    "thrown_into",
+]
 
 RETURNED, RAISED, CANCELLED = "returned", "raised", "cancelled"
 #: What OpenTelemetry's conventions say for an error without a name of its own.
@@ -49,6 +60,36 @@ def is_cancellation(kind: type[BaseException]) -> bool:
         if isinstance(cancelled, type) and issubclass(kind, cancelled):
             return True
     return False
+
+
+def thrown_into(
+    frame: FrameType, origin: greenlet, hub: str, bridge_frame: int
+) -> tuple[str, str | None, greenlet | None]:
+    """How an await ended that was seen to end by a throw: outcome, error type, and who threw.
+
+    `frame` is the sync code's, `origin` was switched from, `hub` is the library that it waited in
+    or "", `bridge_frame` the id of the frame that awaited for it. It is not the other side that
+    throws (None) where the greenlet is being destroyed.
+    """
+    top = origin.gr_frame
+    if hub:
+        return *said_of(thrown_by_hub(top)), origin
+    if id(top) == bridge_frame:
+        return *said_of(thrown(names.awaitable_in(frame, origin), top)), origin
+    kind = thrown(names.awaitable_in(frame, None), None)
+    return *((CANCELLED, None) if kind is None else said_of(kind)), None
+
+
+def said_of(kind: type[BaseException] | None) -> tuple[str, str | None]:
+    """The outcome and the error's type of an await that an exception ended (None: unknown)."""
+    if kind is None:
+        task = loops.current_task(loops.running_loop())
+        if getattr(task, "cancelling", int)():
+            return CANCELLED, None
+        return RAISED, OTHER
+    if is_cancellation(kind):
+        return CANCELLED, None
+    return RAISED, error_type(kind)
 
 
 def thrown(awaitable: Any, bridge_frame: FrameType | None) -> type[BaseException] | None:
