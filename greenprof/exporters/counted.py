@@ -16,6 +16,8 @@ from greenprof.profiles import FrameOrigin, Profile
 
 __all__ = ["Repeats", "await_part", "block_part", "unit_words"]
 
+# Below it names would be cut to nothing for the sake of numbers.
+_WIDE = 90
 # `GET /orders/{}`, as `greenprof.labels` calls the tasks that serve requests.
 _ROUTE = re.compile(r"[A-Z]{2,12} ")
 
@@ -28,49 +30,47 @@ def unit_words(name: str, kind: str) -> tuple[str, str]:
     return f"{thing} {name}", thing
 
 
-def await_part(rows: list[AwaitRow], limit: int) -> Table:
+def await_part(rows: list[AwaitRow], limit: int, width: int) -> Table:
     """Return the table of await sites, exact; at most `limit` lines below its head."""
     failed = any(row.errors for row in rows)
-    cancelled = any(row.cancelled for row in rows)
-    numbers = ["count", "total", "p50", "p95", "max"]
-    numbers += ["errors"] * failed + ["cancelled"] * cancelled
+    wide = width >= _WIDE
+    numbers = ["count", "total", *["p50"] * wide, "p95", "max", *["errors"] * failed]
     result = table(["Await sites", "in", "awaits"], numbers)
     cut = len(rows) if len(rows) <= limit else max(limit - 1, 0)
     for row in rows[:cut]:
         style = "" if row.site.origin is FrameOrigin.APP else "dim"
-        times = [row.total_ns, row.percentile_ns(50), row.percentile_ns(95), row.max_ns]
-        counts = [row.errors] * failed + [row.cancelled] * cancelled
+        median = [row.percentile_ns(50)] * wide
+        times = [row.total_ns, *median, row.percentile_ns(95), row.max_ns]
         result.add_row(
             Cut(place(row.site.path, row.site.line), style, keep_end=True),
             Cut(row.site.name, style),
             Cut(row.awaited, style, keep_end=True),
             f"{row.count:,}",
             *map(duration, times),
-            *(f"{count:,}" if count else "-" for count in counts),
+            *[f"{row.errors:,}" if row.errors else "-"] * failed,
         )
     if rest := rows[cut:]:
         # Percentiles of several sites together would say nothing of any of them.
-        counts = [sum(row.errors for row in rest)] * failed
-        counts += [sum(row.cancelled for row in rest)] * cancelled
+        errors = sum(row.errors for row in rest)
         result.add_row(
             Cut(f"{len(rest)} more", "dim"),
             "",
             "",
             f"{sum(row.count for row in rest):,}",
             duration(sum(row.total_ns for row in rest)),
-            "",
+            *[""] * wide,
             "",
             duration(max(row.max_ns for row in rest)),
-            *(f"{count:,}" if count else "-" for count in counts),
+            *[f"{errors:,}" if errors else "-"] * failed,
         )
     return result
 
 
 def block_part(rows: list[BlockRow], profile: Profile, limit: int) -> Table:
     """Return the table of loop blockers; at most `limit` lines below its head."""
-    over = duration(profile.info.block_limit_ns)
-    title = f"Loop blockers over {over}" if profile.info.block_limit_ns else "Loop blockers"
-    result = table([title, "in", "task"], ["times", "total", "worst", "waiting"])
+    limit_ns = profile.info.block_limit_ns
+    times = f"over {duration(limit_ns)}" if limit_ns else "times"
+    result = table(["Loop blockers", "in", "task"], [times, "total", "worst", "waiting"])
     cut = len(rows) if len(rows) <= limit else max(limit - 1, 0)
     for row in rows[:cut]:
         style = "" if row.site.origin is FrameOrigin.APP else "dim"

@@ -105,7 +105,9 @@ class Summary:
         parts: tuple[RenderableType, ...] = (
             self._group_part(rows[0]),
             self._function_part(rows[1]),
-            await_part(self._awaits, rows[2]) if self._awaits else self._site_part(rows[2]),
+            await_part(self._awaits, rows[2], options.max_width)
+            if self._awaits
+            else self._site_part(rows[2]),
             self._repeats,
             block_part(self._blocks, self._profile, rows[4]),
         )

@@ -10,14 +10,14 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from greenprof.analysis import check_clock, counted_ns, weighted_stacks
+from greenprof.analysis import check_clock, counted_ns, is_exact, weighted_stacks
 from greenprof.exporters.cells import Cut
+from greenprof.exporters.headline import running_word
 from greenprof.exporters.units import duration, percent, place, plural
-from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
 
 __all__ = ["tree_renderable"]
 
-_NUMBERS = ("CPU", "await", "blocked")
 _NUMBER_WIDTH = 11
 # Names need room: levels for which there is none stand below each other.
 _LEAST_ROOM = 28
@@ -31,22 +31,27 @@ def tree_renderable(
 
     Times are those of a function with all that it called. Branches with less than `min_share` of
     the whole (under the wall clock all time that was not idle, otherwise what the clock counts) are
-    left out. Bridge internals are one line, `~ greenlet boundary: NAME`; a chain of library frames
+    left out. Of the exact engine's profile there are the calls, too. Bridge internals are one line, `~ greenlet boundary: NAME`; a chain of library frames
     without branches is one line too, and so is a function that calls itself.
     Raises OptionError for a clock that is not "wall", "cpu" or "await".
     """
     check_clock(clock)
     roots = _trees(profile)
     whole = sum(root.weight_ns(clock) for root in roots)
-    header = "".join(f"{name:>{_NUMBER_WIDTH}}" for name in _NUMBERS)
+    columns = _columns(profile, roots)
+    header = "".join(f"{title:>{_NUMBER_WIDTH}}" for title in columns)
+    # Where only CPU time was measured, that is what the wall clock adds up.
+    cpu_only = is_exact(profile) and clock == "wall" and profile.info.clock != "wall"
+    by = "CPU" if cpu_only else clock
     lines: list[RenderableType] = [
-        Text(f"{header}  call tree, by {clock} clock", style="bold", no_wrap=True)
+        Text(f"{header}  call tree, by {by} clock", style="bold", no_wrap=True)
     ]
     least = max(int(whole * min_share), 1)
     for root in sorted(roots, key=lambda root: -root.weight_ns(clock)):
-        lines += _lines(root, clock, least)
+        lines += _lines(root, clock, least, list(columns.values()))
     if len(lines) == 1:
-        lines.append(Text(f"nothing was sampled that the {clock} clock counts", style="dim"))
+        how = "measured" if is_exact(profile) else "sampled"
+        lines.append(Text(f"nothing was {how} that the {clock} clock counts", style="dim"))
     elif min_share > 0:
         lines.append(Text(f"branches below {percent(min_share, 1)} left out", style="dim"))
     return Group(*lines)
@@ -64,10 +69,23 @@ class _Branch:
     cpu_ns: int = 0
     await_ns: int = 0
     blocked_ns: int = 0
+    calls: int = 0
+    """Of this function in this place, as the exact engine counted them."""
     children: dict[tuple[str, str, int], _Branch] = field(default_factory=dict)
 
     def weight_ns(self, clock: str) -> int:
         return counted_ns(clock, self.cpu_ns, self.await_ns, self.blocked_ns)
+
+
+def _columns(profile: Profile, roots: list[_Branch]) -> dict[str, str]:
+    """The columns of numbers: what each shows of a branch, by its title."""
+    columns = {running_word(profile): "cpu_ns", "await": "await_ns", "blocked": "blocked_ns"}
+    if not is_exact(profile):
+        return columns
+    there = {
+        title: name for title, name in columns.items() if any(getattr(root, name) for root in roots)
+    }
+    return {"calls": "calls", **there}
 
 
 def _trees(profile: Profile) -> list[_Branch]:
@@ -85,6 +103,11 @@ def _trees(profile: Profile) -> list[_Branch]:
             branch.cpu_ns += cpu_ns
             branch.await_ns += await_ns
             branch.blocked_ns += blocked_ns
+    if is_exact(profile):
+        for sample in profile.samples:
+            if sample.state is State.ON_CPU and sample.stack >= 0:
+                *_, leaf = _path(roots[sample.group], profile.stack(sample.stack))
+                leaf.calls += sample.count
     return roots
 
 
@@ -124,7 +147,7 @@ def _function(frame: Frame) -> _Branch:
     return _Branch(frame.name, where, library=frame.origin is not FrameOrigin.APP)
 
 
-def _lines(root: _Branch, clock: str, least: int) -> Iterator[RenderableType]:
+def _lines(root: _Branch, clock: str, least: int, columns: list[str]) -> Iterator[RenderableType]:
     todo = [(root, 0)]
     while todo:
         branch, depth = todo.pop()
@@ -133,13 +156,13 @@ def _lines(root: _Branch, clock: str, least: int) -> Iterator[RenderableType]:
         chain = _library_chain(branch, clock, least)
         if len(chain) >= _FOLDED_AT_LEAST:
             label = f"[{len(chain)} library frames] {branch.label} ... {chain[-1].label}"
-            yield _Line(branch, depth, label, chain[-1].where, "dim")
+            yield _Line(branch, columns, depth, label, chain[-1].where, "dim")
             last = chain[-1]
         else:
             style = "bold" if branch is root else "cyan" if branch.boundary else ""
             style = "dim" if branch.library and not branch.boundary else style
             label = f"{branch.label} (recursive)" if branch.recursive else branch.label
-            yield _Line(branch, depth, label, branch.where, style)
+            yield _Line(branch, columns, depth, label, branch.where, style)
             last = branch
         children = sorted(last.children.values(), key=lambda child: child.weight_ns(clock))
         todo.extend((child, depth + 1) for child in children)
@@ -162,9 +185,21 @@ def _library_chain(branch: _Branch, clock: str, least: int) -> list[_Branch]:
 class _Line:
     """A line of the tree: numbers, then the label as far as there is room."""
 
-    def __init__(self, branch: _Branch, depth: int, label: str, where: str, style: str) -> None:
-        times = (branch.cpu_ns, branch.await_ns, branch.blocked_ns)
-        self.numbers = "".join(f"{duration(time):>{_NUMBER_WIDTH}}" for time in times)
+    def __init__(
+        self,
+        branch: _Branch,
+        columns: list[str],
+        depth: int,
+        label: str,
+        where: str,
+        style: str,
+    ) -> None:
+        shown = []
+        for name in columns:
+            number = getattr(branch, name)
+            calls = f"{number:,}" if number else "-"
+            shown.append(calls if name == "calls" else duration(number))
+        self.numbers = "".join(f"{number:>{_NUMBER_WIDTH}}" for number in shown)
         self.indent = 2 * depth
         self.label = label
         self.where = where
