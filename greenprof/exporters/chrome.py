@@ -1,0 +1,204 @@
+"""A timeline for https://ui.perfetto.dev and chrome://tracing, in the Trace Event Format.
+
+The format is that of https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+("JSON object format"). Its word for what holds rows is a process, for a row a thread: here a
+process is a thread of the program, and its rows are the tasks and greenlets that it ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any, Final
+
+from greenprof.analysis import check_clock
+from greenprof.exporters.icicle import icicle
+from greenprof.exporters.registry import Exporter
+from greenprof.exporters.traceevents import Row, Rows, lanes
+from greenprof.exporters.units import duration
+from greenprof.printable import printable
+from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, Slice, SliceKind
+
+__all__ = ["EXPORTER", "render"]
+
+BLOCKERS: Final = "loop blockers"
+"""The row of a thread that shows who kept its loop from going on."""
+
+_CALLERS: Final = 8
+_COLOURS: Final = {
+    SliceKind.RUN: "thread_state_running",
+    SliceKind.AWAIT: "thread_state_iowait",
+    SliceKind.BLOCK: "terrible",
+}
+
+
+def render(profile: Profile, /, *, clock: str = "wall") -> str:
+    """Return a JSON document with one row for each task, greenlet and thread of the timeline.
+
+    A row has slices of the categories `run`, `await` and `block`; an arrow leads from an await to
+    what ran for it. Each thread whose loop was blocked has a row `loop blockers` on top. Times are
+    microseconds since the profile's start.
+
+    Of a profile without a timeline, the stacks are laid out side by side, the heaviest first, in
+    one row for each task group: an icicle whose widths are times under the `clock`, and whose
+    order says nothing of when. The processes' names say so.
+    """
+    check_clock(clock)
+    if profile.slices:
+        rows = Rows(max(one.start_ns + one.duration_ns for one in profile.slices))
+        _Timeline(profile, rows).write()
+        kind = "timeline"
+    else:
+        rows = Rows(sum(max(one.wall_ns, one.cpu_ns) for one in profile.samples))
+        icicle(profile, clock, rows)
+        kind = f"aggregated stacks, {clock} clock; not a timeline: record one with --timeline"
+    info = profile.info
+    document: dict[str, Any] = {
+        "traceEvents": rows.events(),
+        "displayTimeUnit": "ms",
+        "otherData": {
+            "shows": kind,
+            "command": printable(info.command),
+            "python": printable(info.python),
+            "greenprof": printable(info.greenprof),
+            "started_at": printable(info.started_at),
+            "lost_slices": str(info.lost_slices),
+            "warnings": "; ".join(map(printable, info.warnings)),
+        },
+    }
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+class _Timeline:
+    """Writes the slices of one profile into rows."""
+
+    def __init__(self, profile: Profile, rows: Rows) -> None:
+        self._profile = profile
+        self._rows = rows
+        self._shown: dict[int, dict[str, Any]] = {-1: {}}
+
+    def write(self) -> None:
+        profile = self._profile
+        by_track: dict[int, list[Slice]] = {}
+        for one in profile.slices:
+            by_track.setdefault(one.track, []).append(one)
+        # Threads and tasks stand in the order in which they first did something.
+        order = sorted(by_track, key=lambda track: min(one.start_ns for one in by_track[track]))
+        threads: dict[int, list[int]] = {}
+        for track in order:
+            threads.setdefault(profile.tracks[track].thread, []).append(track)
+        flows = _Flows()
+        for thread, tracks in threads.items():
+            process = self._rows.process(printable(profile.threads[thread]))
+            self._blockers(process, tracks, by_track)
+            for track in tracks:
+                self._track(process, track, by_track[track], flows)
+        flows.write(self._rows)
+
+    def _blockers(self, process: int, tracks: list[int], by_track: dict[int, list[Slice]]) -> None:
+        blocks = [one for track in tracks for one in by_track[track] if one.kind is SliceKind.BLOCK]
+        for lane in lanes(blocks):
+            row = self._rows.row(process, BLOCKERS)
+            for one, start_ns, end_ns in lane:
+                args = {"task": self._name(one.track), **self._args(one.stack)}
+                name = f"{printable(one.name)} blocks for {duration(one.duration_ns)}"
+                self._rows.slice(
+                    row, name, "block", start_ns, end_ns, _COLOURS[SliceKind.BLOCK], args
+                )
+
+    def _track(self, process: int, track: int, slices: list[Slice], flows: _Flows) -> None:
+        own = [one for one in slices if one.kind is not SliceKind.BLOCK]
+        blocks = [one for one in slices if one.kind is SliceKind.BLOCK]
+        placed = lanes(own)
+        name = self._name(track)
+        # One at least: a track may have no more than a mark.
+        rows = [self._rows.row(process, name) for _ in range(max(len(placed), 1))]
+        for row, lane in zip(rows, placed, strict=False):
+            for one, start_ns, end_ns in lane:
+                awaits = one.kind is SliceKind.AWAIT
+                args = self._args(one.stack)
+                text = printable(one.name)
+                self._rows.slice(
+                    row,
+                    f"await {text}" if awaits else text,
+                    str(one.kind),
+                    start_ns,
+                    end_ns,
+                    _COLOURS[one.kind],
+                    args,
+                )
+                if one.flow:
+                    flows.add(one.flow, awaits, row, start_ns)
+        for one in blocks:
+            self._rows.mark(
+                rows[0], "blocks the loop", "block", one.start_ns, self._args(one.stack)
+            )
+
+    def _name(self, track: int) -> str:
+        """What a row is called: the group of its task, and the task where that says more."""
+        own = self._profile.tracks[track]
+        group = self._profile.groups[own.group].name
+        name = own.name if group in own.name else f"{group} ({own.name})" if own.name else group
+        return printable(name)
+
+    def _args(self, stack: int) -> dict[str, Any]:
+        """What is said of a slice beside its name: the line, and who called it."""
+        found = self._shown.get(stack)
+        if found is None:
+            frames = self._profile.stack(stack)
+            found = self._shown[stack] = {"line": _line(_site(frames)), "stack": _callers(frames)}
+        return found
+
+
+class _Flows:
+    """Arrows: from an await to what ran for it, and on to what ran for it next."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, list[tuple[int, bool, Row]]] = {}
+
+    def add(self, flow: int, awaits: bool, row: Row, start_ns: int) -> None:
+        self._ends.setdefault(flow, []).append((start_ns, not awaits, row))
+
+    def write(self, rows: Rows) -> None:
+        for flow, ends in self._ends.items():
+            ends.sort()
+            # An arrow begins at an await; what ran before it was not for it.
+            first = next((at for at, (_, runs, _) in enumerate(ends) if not runs), len(ends))
+            rows.arrows(flow, [(row, start_ns) for start_ns, _, row in ends[first:]])
+
+
+def _site(frames: Iterable[Frame]) -> Frame | None:
+    """The innermost line of the application's, else the innermost one."""
+    leaf = None
+    for frame in frames:
+        own = frame.origin is FrameOrigin.APP and frame.kind is not FrameKind.BOUNDARY
+        if own or leaf is None or leaf.origin is not FrameOrigin.APP:
+            leaf = frame
+    return leaf
+
+
+def _line(frame: Frame | None) -> str:
+    if frame is None:
+        return "?"
+    return printable(f"{frame.name} {frame.path}:{frame.line}" if frame.path else frame.name)
+
+
+def _callers(frames: tuple[Frame, ...]) -> str:
+    """The functions of a stack in one line, without files; the innermost of a deep one."""
+    shown = [
+        f"{'| ' if frame.crosses else ''}{printable(frame.name)}"
+        f" ({printable(os.path.basename(frame.path))}:{frame.line})"
+        for frame in frames
+        if frame.origin is FrameOrigin.APP or frame.crosses or frame is frames[-1]
+    ]
+    return " > ".join((["..."] if len(shown) > _CALLERS else []) + shown[-_CALLERS:])
+
+
+EXPORTER = Exporter(
+    name="chrome",
+    suffixes=(".trace.json",),
+    binary=False,
+    render=render,
+    description="a timeline for https://ui.perfetto.dev, chrome://tracing",
+)
