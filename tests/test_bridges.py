@@ -29,7 +29,8 @@ def bridges_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_greenprofs_own_are_found() -> None:
     names = {bridge.name for bridge in bridges.bridges()}
-    assert names == {"eventlet", "gevent", "greenback", "greenletio", "playwright", "sqlalchemy"}
+    libraries = {"eventlet", "gevent", "greenback", "greenletio", "playwright", "sqlalchemy"}
+    assert names == libraries | {"greenprof"}
     assert bridges.problems() == []
 
 
@@ -177,7 +178,7 @@ def test_other_packages_bridges(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.startswith("bridge missing (no_such_module_here:BRIDGE) left out: No module")
     assert attribute.startswith("bridge attribute (tests.test_bridges:NOTHING) left out: ")
     assert other.endswith("left out: it is function, not greenprof.bridges.Bridge")
-    assert len(bridges.bridges()) == 7
+    assert len(bridges.bridges()) == 8
 
 
 def test_one_of_ones_own_can_replace_greenprofs(monkeypatch: pytest.MonkeyPatch) -> None:

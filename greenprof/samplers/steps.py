@@ -1,0 +1,331 @@
+"""Exact stretches in which somebody had a loop's thread: a task's step, a callback, a greenlet.
+
+Of asyncio's own loops each callback is timed as it runs (`asyncio.events.Handle._run` is replaced
+while anybody listens); of gevent's and eventlet's hubs, the time from a hub's switch to a greenlet
+until one comes back to it. uvloop runs its callbacks in C, and nothing can be put round them.
+
+The time in which a loop waits for events is in no stretch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+from weakref import ref
+
+from greenlet import getcurrent, greenlet
+
+from greenprof import awaitables, switches
+from greenprof._native import RLock, get_ident, time
+from greenprof.interrupted import from_signal_handler
+
+__all__ = ["Listener", "Stretch", "add_listener", "current", "lasting", "remove_listener"]
+
+#: Called with the kind of loop ("asyncio", "gevent", "eventlet"), the thread's identity, the loop
+#: or hub, the task, greenlet or callback that had the thread, and from when to when, by
+#: `time.monotonic_ns`.
+Listener = Callable[[str, int, Any, Any, int, int], None]
+
+
+class Stretch(NamedTuple):
+    """A stretch that lasts: since when, by `time.monotonic_ns`, and who has the thread."""
+
+    start_ns: int
+    owner: Any
+    kind: str
+    loop: Any
+
+
+class _Hub(NamedTuple):
+    """A thread's hub, kept alive by its library alone."""
+
+    greenlet: ref[greenlet]
+    kind: str
+
+
+_lock = RLock()
+_listeners: tuple[tuple[Listener, int], ...] = ()
+_shortest = 0
+# Thread -> what its loop runs just now: since when, the handle, its callback. None between two.
+_callbacks: dict[int, tuple[int, Any, Any] | None] = {}
+# Thread -> what its hub has switched to, and when.
+_switched: dict[int, tuple[int, ref[greenlet], _Hub]] = {}
+# Thread -> its hub; None where there is none.
+_hubs: dict[int, _Hub | None] = {}
+_wants: list[str] = []
+_original: Any = None
+_problem: str | None = None
+
+
+def add_listener(listener: Listener, min_ns: int = 0) -> None:
+    """Have a function called at the end of each stretch of at least `min_ns`, in its own thread.
+
+    It must be quick and must not switch greenlets; what it raises is noted (`problem`) and goes
+    no further.
+    """
+    with _lock:
+        first = not _listeners
+        _set_listeners((*_without(listener), (listener, min_ns)))
+    if first:
+        switches.follow(record=False)
+        switches.add_listener(_on_switch, _wants)
+        _begin_here()
+        _hook_asyncio()
+
+
+def remove_listener(listener: Listener) -> None:
+    """Call a function no longer; nothing if it was not called."""
+    with _lock:
+        before = _listeners
+        _set_listeners(_without(listener))
+        last = bool(before) and not _listeners
+    if last:
+        _unhook_asyncio()
+        switches.remove_listener(_on_switch)
+        switches.unfollow(record=False)
+        _forget()
+
+
+def current(ident: int) -> Stretch | None:
+    """The stretch that lasts in a thread, None if there is none. From any thread."""
+    found = _callbacks.get(ident)
+    if found is not None:
+        start_ns, handle, callback = found
+        loop = getattr(handle, "_loop", None)
+        return Stretch(start_ns, _owner_of(callback), "asyncio", loop)
+    running = _switched.get(ident)
+    if running is None:
+        return None
+    start_ns, owner, hub = running
+    found_hub = hub.greenlet()
+    return None if found_hub is None else Stretch(start_ns, owner(), hub.kind, found_hub)
+
+
+def lasting(start_ns: int) -> list[int]:
+    """The threads in which a stretch lasts that began before `start_ns`. From any thread."""
+    # Copied in C: stretches begin and end meanwhile.
+    found = [i for i, one in list(_callbacks.items()) if one is not None and one[0] < start_ns]
+    found += [i for i, two in list(_switched.items()) if two[0] < start_ns and i not in found]
+    return found
+
+
+def hub_of(ident: int) -> tuple[greenlet, str] | None:
+    """A thread's hub and its library, None if it has none that is known."""
+    hub = _hubs.get(ident)
+    found = None if hub is None else hub.greenlet()
+    return None if hub is None or found is None else (found, hub.kind)
+
+
+def forget_threads(alive: set[int]) -> None:
+    """Drop the threads that ended."""
+    for table in (_callbacks, _switched, _hubs):
+        for ident in [ident for ident in list(table) if ident not in alive]:
+            table.pop(ident, None)
+
+
+def problem() -> str | None:
+    """What a listener raised last, in one line; None if none ever did."""
+    return _problem
+
+
+def _without(listener: Listener) -> tuple[tuple[Listener, int], ...]:
+    # Not by identity: a bound method is made anew each time.
+    return tuple(one for one in _listeners if one[0] != listener)
+
+
+def _set_listeners(listeners: tuple[tuple[Listener, int], ...]) -> None:
+    global _listeners, _shortest
+    # Replaced, not changed: another thread may be calling them.
+    _listeners = listeners
+    _shortest = min((min_ns for _, min_ns in listeners), default=0)
+
+
+def _forget() -> None:
+    for table in (_callbacks, _switched, _hubs):
+        table.clear()
+    _wants.clear()
+
+
+def _tell(kind: str, ident: int, loop: Any, owner: Any, start_ns: int, end_ns: int) -> None:
+    global _problem
+    for listener, min_ns in _listeners:
+        if end_ns - start_ns < min_ns:
+            continue
+        try:
+            listener(kind, ident, loop, owner, start_ns, end_ns)
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            _problem = f"{type(error).__name__}: {error}"
+
+
+# asyncio.
+
+
+def _owner_of(callback: Any) -> Any:
+    """The task whose step a callback is, else the callback."""
+    owner = getattr(callback, "__self__", None)
+    return owner if owner is not None and awaitables.is_task(owner) else callback
+
+
+def _timed(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    # Closure cells rather than globals, and nothing that is not needed: it runs at each callback.
+    running, here, now = _callbacks, get_ident, time.monotonic_ns
+
+    @functools.wraps(original)
+    def run(handle: Any) -> None:
+        ident = here()
+        if ident not in running:
+            _meet_thread(ident)
+        # A loop may run within another one's callback.
+        outer = running.get(ident)
+        callback = handle._callback
+        start_ns = now()
+        try:
+            running[ident] = start_ns, handle, callback
+            original(handle)
+        finally:
+            running[ident] = outer
+            end_ns = now()
+            if end_ns - start_ns >= _shortest and _listeners and not _is_hubs(ident, handle):
+                _tell("asyncio", ident, handle._loop, _owner_of(callback), start_ns, end_ns)
+
+    return run
+
+
+def _meet_thread(ident: int) -> None:
+    """Follow the switches of a thread that runs a loop, also if it was started long ago."""
+    _callbacks[ident] = None
+    try:
+        if switches.following():
+            switches.adopt_thread()
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+
+
+def _is_hubs(ident: int, handle: Any) -> bool:
+    """Whether a hub is all that a loop runs, as with eventlet's hub on asyncio."""
+    hub = _hubs.get(ident)
+    if hub is None or hub.kind != "eventlet":
+        return False
+    local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
+    return getattr(getattr(local, "hub", None), "loop", None) is handle._loop
+
+
+class _ImportWatch:
+    """Waits for asyncio to be imported: a program that does not use it is not made to."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Find nothing; but once asyncio's own modules are on their way, the handle is there."""
+        if name.startswith("asyncio."):
+            _hook_asyncio()
+
+
+_import_watch = _ImportWatch()
+
+
+def _hook_asyncio() -> None:
+    global _original
+    with _lock:
+        if not _listeners or _original is not None:
+            return
+        kind = getattr(sys.modules.get("asyncio.events"), "Handle", None)
+        # One that is still being imported has a handle of which nobody has an instance yet.
+        if kind is None or getattr(kind, "_run", None) is None:
+            if _import_watch not in sys.meta_path:
+                sys.meta_path.insert(0, _import_watch)
+            return
+        _original = kind, kind._run, _timed(kind._run)
+        kind._run = _original[2]
+    _leave_imports()
+
+
+def _unhook_asyncio() -> None:
+    global _original
+    _leave_imports()
+    if _original is None:
+        return
+    kind, before, ours = _original
+    _original = None
+    if kind._run is ours:
+        kind._run = before
+
+
+def _leave_imports() -> None:
+    if _import_watch in sys.meta_path:
+        sys.meta_path.remove(_import_watch)
+
+
+# Hubs.
+
+
+def _begin_here() -> None:
+    """Begin in the middle: with a hub that is there, and the greenlet that runs."""
+    if "gevent.hub" in sys.modules or "eventlet.hubs" in sys.modules:
+        _wants.append("hubs")
+    ident, running = get_ident(), getcurrent()
+    hub = _hubs[ident] = _find_hub()
+    if hub is not None and hub.greenlet() is not running:
+        _switched[ident] = time.monotonic_ns(), ref(running), hub
+
+
+def _find_hub() -> _Hub | None:
+    """This thread's hub, if it has one."""
+    find = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
+    found = None if find is None else find()
+    if isinstance(found, greenlet):
+        return _Hub(ref(found), "gevent")
+    local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
+    found = getattr(getattr(local, "hub", None), "greenlet", None)
+    return _Hub(ref(found), "eventlet") if isinstance(found, greenlet) else None
+
+
+def _on_switch(
+    _event: str, origin: greenlet, target: greenlet, frame: FrameType | None, _handed: bool
+) -> None:
+    """Take note of a switch; see `greenprof.switches.add_listener`."""
+    try:
+        ident = get_ident()
+        if ident not in _hubs or frame is None:
+            # A hub is met at its first switch at the latest.
+            hub = _hubs[ident] = _find_hub()
+            if hub is not None and not _wants:
+                _wants.append("hubs")
+        else:
+            hub = _hubs[ident]
+        if hub is None:
+            return
+        main = hub.greenlet()
+        if target is main:
+            running = _switched.pop(ident, None)
+            if running is not None:
+                end_ns = time.monotonic_ns()
+                if end_ns - running[0] >= _shortest:
+                    owner = running[1]()
+                    owner = origin if owner is None else owner
+                    _tell(hub.kind, ident, main, owner, running[0], end_ns)
+        elif origin is main:
+            _switched[ident] = time.monotonic_ns(), ref(target), hub
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+
+
+def _after_fork_in_child() -> None:
+    """A forked child has no listeners: those who listened did not come along."""
+    global _lock, _listeners
+    _lock = RLock()
+    _unhook_asyncio()
+    if _listeners:
+        _listeners = ()
+        switches.remove_listener(_on_switch)
+        _forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
