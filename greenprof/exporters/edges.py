@@ -186,8 +186,8 @@ class _Graph:
     ) -> None:
         """Add what is below a task group, depth first."""
         active: defaultdict[int | tuple[int, int], int] = defaultdict(int)
-        # A node's complement means: all below it is done.
-        todo = [(child, root, 0) for child in reversed(children[-1])]
+        # A node's complement means: all below it is done. Children are there last first.
+        todo = [(child, root, 0) for child in children[-1]]
         while todo:
             index, caller, line = todo.pop()
             frame = self._profile.frames[self._profile.nodes[max(index, ~index)][1]]
@@ -209,7 +209,7 @@ class _Graph:
             active[function] += 1
             active[caller, function] += 1
             todo.append((~index, caller, line))
-            todo.extend((child, function, own_line) for child in reversed(children[index]))
+            todo.extend((child, function, own_line) for child in children[index])
 
     def _add_call(
         self,
