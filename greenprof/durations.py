@@ -18,9 +18,9 @@ MAX_BUCKET: Final = (63 - _LINEAR_BITS) * _PER_OCTAVE + 2 * _PER_OCTAVE - 1
 
 
 def bucket_of(duration_ns: int) -> int:
-    """Return the bucket that a duration falls into."""
+    """Return the bucket that a duration falls into; a negative one is none at all."""
     over = duration_ns.bit_length() - _LINEAR_BITS
-    if over <= 0:
+    if over <= 0 or duration_ns < 0:
         return max(duration_ns, 0)
     return over * _PER_OCTAVE + (duration_ns >> over)
 

@@ -53,9 +53,10 @@ MAX_INFLATED_BYTES: Final = 128 << 20
 
 _VERSION = struct.Struct(">HH")
 _HEADER_SIZE = len(MAGIC) + _VERSION.size
-# JSON's brackets and quotes become Python objects of some 60 bytes each: a bound on what
-# a hostile file can make of its inflated bytes.
+# JSON's brackets and quotes become Python objects of some 60 bytes each, its numbers of some 40: a
+# bound on what a hostile file can make of its inflated bytes.
 _MAX_TOKENS = 8_000_000
+_MAX_VALUES = 24_000_000
 
 _ID_PATTERNS: Final = {
     "trace_id": re.compile("[0-9a-f]{32}"),
@@ -148,10 +149,11 @@ def encode(tables: Tables) -> bytes:
         "strings": list(strings),
     }
     payload = json.dumps(document, separators=(",", ":")).encode("ascii")
-    if len(payload) > MAX_INFLATED_BYTES:
+    if len(payload) > MAX_INFLATED_BYTES or _has_too_many_values(payload):
         raise ProfileFileError(
             f"this profile is too large to save ({len(payload) >> 20} MiB, the limit is "
-            f"{MAX_INFLATED_BYTES >> 20} MiB); record a shorter time, or merge fewer profiles"
+            f"{MAX_INFLATED_BYTES >> 20} MiB and {_MAX_VALUES // 1_000_000} million values); "
+            "record a shorter time, or merge fewer profiles"
         )
     return MAGIC + _VERSION.pack(MAJOR, MINOR) + zlib.compress(payload)
 
@@ -220,8 +222,13 @@ def _inflate(data: bytes, source: str) -> bytes:
     return payload
 
 
+def _has_too_many_values(payload: bytes) -> bool:
+    tokens = sum(payload.count(token) for token in (b"[", b"{", b'"'))
+    return tokens > _MAX_TOKENS or payload.count(b",") > _MAX_VALUES
+
+
 def _parse(payload: bytes) -> dict[str, Any]:
-    if sum(payload.count(token) for token in (b"[", b"{", b'"')) > _MAX_TOKENS:
+    if _has_too_many_values(payload):
         raise BadDataError("too many values")
 
     def refuse(constant: str) -> NoReturn:

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from greenprof.errors import OutputError, ProfileFileError
 from greenprof.exporters import exporters
 from greenprof.profile_file import MAGIC, MAJOR, MINOR
 from greenprof.profiles import FrameKind, FrameOrigin, Profile
-from tests.profiles import SLOW_SPAN, orders_profile, profiles, traced_profile
+from tests.profiles import SLOW_SPAN, accounted_profile, orders_profile, profiles, traced_profile
 
-OLDER = Path(__file__).parent / "data" / "format-1.0.gprof"
+FORMATS = Path(__file__).parent / "data"
+OLDER = FORMATS / "format-1.0.gprof"
 HEADER = len(MAGIC) + 4
 VALID = traced_profile().to_bytes()
 
@@ -99,13 +101,36 @@ def test_a_file_of_format_1_0_loads() -> None:
     assert (profile.spans, profile.span_samples, profile.info.profile_id) == ([], [], "")
 
 
-def test_a_reader_of_format_1_0_finds_all_that_it_reads() -> None:
-    document, older = unpacked(orders_profile().to_bytes()), unpacked(OLDER.read_bytes())
+def test_a_file_of_format_1_1_loads() -> None:
+    profile = Profile.load(FORMATS / "format-1.1.gprof")
+    assert profile == traced_profile()
+    assert profile.info.engine == "sampling"
+
+
+@pytest.mark.parametrize(("version", "made"), [("1.0", orders_profile), ("1.1", traced_profile)])
+def test_an_older_reader_finds_all_that_it_reads(version: str, made: Callable[[], Profile]) -> None:
+    older = unpacked((FORMATS / f"format-{version}.gprof").read_bytes())
+    document = unpacked(made().to_bytes())
     for added in (document, document, document["info"]):
         older_part = older["info"] if added is document["info"] else older
         for key in added.keys() - older_part.keys():
             del added[key]
     assert document == older
+
+
+def test_an_older_reader_of_newer_tables_finds_all_that_it_reads() -> None:
+    """What 1.2 added points to the tables that were there, and changes nothing in them."""
+    document = unpacked(accounted_profile().to_bytes())
+    older = unpacked(accounted_profile().to_bytes())
+    for table in ("awaits", "await_durations", "repeats", "blocks", "tracks", "slices"):
+        del older[table]
+    without = Profile.from_bytes(packed(older, minor=1))
+    whole = Profile.from_bytes(packed(document))
+    assert (without.awaits, without.slices) == ([], [])
+    assert without.samples == whole.samples
+    assert [without.stack(one.stack) for one in without.samples] == [
+        whole.stack(one.stack) for one in whole.samples
+    ]
 
 
 def test_spans_are_stored_with_their_parts_of_the_samples(tmp_path: Path) -> None:
@@ -162,6 +187,17 @@ def test_a_file_that_inflates_absurdly() -> None:
 def test_a_file_of_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile_file, "_MAX_TOKENS", 1000)
     assert "too many values" in refused(packed({"info": [[]] * 1001}))
+
+
+def test_a_file_of_too_many_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile_file, "_MAX_VALUES", 1000)
+    assert "too many values" in refused(packed({"info": [1] * 1002}))
+
+
+def test_a_profile_of_more_numbers_than_load_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile_file, "_MAX_VALUES", 10)
+    with pytest.raises(ProfileFileError, match="too large to save"):
+        orders_profile().to_bytes()
 
 
 def test_a_profile_too_large_to_load_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
