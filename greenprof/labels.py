@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from greenlet import greenlet
@@ -120,6 +120,16 @@ def awaits_route(frames: list[Any]) -> bool:
         return False
 
 
+def takes_request(code: CodeType) -> bool:
+    """Whether a function's name or arguments say that a server hands it a web request."""
+    arguments = code.co_varnames[: code.co_argcount]
+    return (
+        ("scope" in arguments and "receive" in arguments)
+        or ("environ" in arguments and "start_response" in arguments)
+        or (bool(arguments) and code.co_name in ("run_asgi", "handle_one_response"))
+    )
+
+
 def _request_of(frames: list[Any]) -> Any:
     """What the server says of the request: a scope or an environ, None without a request."""
     for frame in frames[:_SEARCH_DEPTH]:
@@ -156,4 +166,12 @@ def _wsgi_route(environ: Any) -> str | None:
     return f"{environ.get('REQUEST_METHOD', 'GET')} {path}"[:_MAX_LABEL]
 
 
-__all__ = ["fold_numbers", "label_of", "route_of", "task_name", "thread_name"]
+__all__ = [
+    "awaits_route",
+    "fold_numbers",
+    "label_of",
+    "route_of",
+    "takes_request",
+    "task_name",
+    "thread_name",
+]

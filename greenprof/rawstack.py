@@ -142,6 +142,16 @@ class RawStack:
         self.segments = other.segments + [(at + moved, k, c) for at, k, c in self.segments]
         self.edges = other.edges | {at + moved for at in self.edges}
 
+    def end_at(self, frame: Any) -> None:
+        """Cut off what is below a frame; nothing if it is not there."""
+        for at in range(len(self.frames) - 1, -1, -1):
+            if self.frames[at] is frame:
+                del self.frames[at + 1 :]
+                self.segments = [one for one in self.segments if one[0] <= at]
+                self.edges = {one for one in self.edges if one <= at}
+                self.leaf = None
+                break
+
     def kinds(self) -> list[tuple[int, bool]]:
         """For each frame its kind (PYTHON, AWAITED, BOUNDARY) and whether a boundary is above."""
         size = len(self.frames)

@@ -15,7 +15,15 @@ from greenprof.frames import module_of, origin_of
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import FrameOrigin
 
-__all__ = ["AwaitInfo", "info_of", "name_of_waiting", "task_name"]
+__all__ = [
+    "AwaitInfo",
+    "awaitable_in",
+    "info_of",
+    "line_of",
+    "name_of",
+    "name_of_waiting",
+    "task_name",
+]
 
 #: A bridge that nobody has described.
 GENERIC = "generic"
@@ -29,11 +37,18 @@ _RUNS_TASKS = frozenset(
 )
 
 
-class Waiting(Protocol):
+class InHub(Protocol):
+    """What is known of an await."""
+
+    @property
+    def hub(self) -> str:
+        """The library whose hub it waits in, or ""."""
+
+
+class Waiting(InHub, Protocol):
     """What is known of an await from the start."""
 
     waiter: Callable[[], greenlet | None]
-    hub: str
 
 
 class AwaitInfo(NamedTuple):
@@ -93,7 +108,7 @@ def qualified_name(code: CodeType) -> str:
 
 
 def info_of(
-    span: Waiting,
+    span: InHub,
     frame: FrameType,
     other: greenlet | None,
     awaitable: Any = None,
@@ -104,7 +119,7 @@ def info_of(
     `frame` is where the sync code waits, `other` the greenlet that awaited for it; `awaitable` and
     `bridge` are given where frames do not tell them.
     """
-    line, called, outside = _line_of(frame, None if span.hub else other)
+    line, called, outside = line_of(frame, None if span.hub else other)
     if span.hub:
         awaited, bridge = _called(line or frame, called), span.hub
     else:
@@ -118,7 +133,7 @@ def info_of(
     return awaited, bridge or GENERIC, found.name, site.f_code.co_filename, site.f_lineno or 0
 
 
-def _line_of(
+def line_of(
     frame: FrameType, other: greenlet | None
 ) -> tuple[FrameType | None, FrameType | None, FrameType | None]:
     """The program's innermost line, what that calls, and the innermost frame outside the bridge."""
@@ -202,7 +217,7 @@ def name_of_waiting(span: Waiting) -> str:
         if frame is None:
             return "await"
         if span.hub:
-            line, called, _ = _line_of(frame, None)
+            line, called, _ = line_of(frame, None)
             return f"await {_called(line or frame, called)}"
         return f"await {name_of(awaitable_in(frame, None))}"
     except Exception as error:  # objects of any library

@@ -1,0 +1,138 @@
+"""The lines that wait, and what was counted of their awaits: a table for each thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType
+from typing import NamedTuple
+
+from greenprof._native import RLock, thread_local
+from greenprof.profiles import AwaitStats
+from greenprof.samplers.recorder import Placed, Recorder
+from greenprof.stacks import RawStack
+
+__all__ = ["SiteKey", "Sites", "Totals"]
+
+#: Group; id of the line's code; offset in it; id of the awaited code, or a name.
+SiteKey = tuple[int, int, int, "int | str"]
+
+
+class _Site(NamedTuple):
+    """A line that waits for one operation, in one group."""
+
+    group: int
+    node: int
+    awaited: str
+    bridge: str
+    codes: tuple[CodeType, CodeType | None]
+    """Kept, so that their ids stay taken."""
+
+
+class Totals:
+    """The awaits of one site in one thread."""
+
+    __slots__ = (
+        "cancelled",
+        "count",
+        "durations",
+        "errors",
+        "max_ns",
+        "min_ns",
+        "site",
+        "total_ns",
+    )
+
+    def __init__(self, site: int) -> None:
+        self.site = site
+        self.count = self.total_ns = self.max_ns = self.errors = self.cancelled = 0
+        self.min_ns = 1 << 62
+        self.durations: dict[int, int] = {}
+
+    def add(self, other: Totals) -> None:
+        """Add what another thread counted."""
+        self.count += other.count
+        self.total_ns += other.total_ns
+        self.min_ns = min(self.min_ns, other.min_ns)
+        self.max_ns = max(self.max_ns, other.max_ns)
+        self.errors += other.errors
+        self.cancelled += other.cancelled
+        for bucket, count in list(other.durations.items()):
+            self.durations[bucket] = self.durations.get(bucket, 0) + count
+
+
+class Sites:
+    """All sites. Each thread adds to a table of its own, so only what is new takes the lock."""
+
+    def __init__(self, recorder: Recorder, lock: RLock, most: int) -> None:
+        #: Awaits whose site went over the cap.
+        self.lost = 0
+        #: For each site its line, as part of a key.
+        self.lines: list[tuple[int, int]] = []
+        self._recorder = recorder
+        self._lock = lock
+        self._most = most
+        self._here = thread_local()
+        self._tables: list[dict[SiteKey, Totals]] = []
+        self._sites: list[_Site] = []
+        self._known: dict[SiteKey, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def table(self) -> dict[SiteKey, Totals]:
+        """This thread's totals by site."""
+        table: dict[SiteKey, Totals] | None = getattr(self._here, "table", None)
+        if table is None:
+            table = self._here.table = {}
+            with self._lock:
+                self._tables.append(table)
+        return table
+
+    def new(
+        self,
+        key: SiteKey,
+        codes: tuple[CodeType, CodeType | None],
+        describe: Callable[[], tuple[str, str, RawStack]],
+    ) -> Totals | None:
+        """Make a site's totals in this thread's table; None, if there are too many sites.
+
+        `describe` says what is awaited, over which bridge, and gives the stack down to the line.
+        """
+        with self._lock:
+            site = self._known.get(key)
+            if site is None:
+                if len(self._sites) >= self._most:
+                    self.lost += 1
+                    return None
+                awaited, bridge, raw = describe()
+                node = self._recorder.node(raw)
+                site = self._known[key] = len(self._sites)
+                self.lines.append((key[1], key[2]))
+                self._sites.append(_Site(key[0], node, awaited, bridge, codes))
+        totals = self.table()[key] = Totals(site)
+        return totals
+
+    def stats(self, placed: Placed) -> list[AwaitStats]:
+        """What all threads counted at each site so far; the counts may be 0."""
+        sites = list(self._sites)
+        totals = [Totals(site) for site in range(len(sites))]
+        for table in list(self._tables):
+            for one in list(table.values()):
+                if one.site < len(totals):
+                    totals[one.site].add(one)
+        return [
+            AwaitStats(
+                group=placed.groups[site.group],
+                stack=placed.node(site.node),
+                awaited=site.awaited,
+                bridge=site.bridge,
+                count=one.count,
+                total_ns=one.total_ns,
+                min_ns=one.min_ns if one.count else 0,
+                max_ns=one.max_ns,
+                errors=one.errors,
+                cancelled=one.cancelled,
+                durations=one.durations,
+            )
+            for site, one in zip(sites, totals, strict=True)
+        ]

@@ -1,0 +1,147 @@
+"""Awaits that one task, or one request, makes again and again: a query in a loop.
+
+Counted by site, and there by operation: by the texts that the library was given for it (a query,
+a method and a URL). So a loop over different queries is no repeat, and one over different
+parameters of the same query is.
+"""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+from weakref import ref
+
+__all__ = ["Repeats", "Unit", "operation_of"]
+
+#: Sites that are told apart in one unit, and operations at one site.
+MAX_SITES = 1_000
+MAX_OPERATIONS = 200
+# How far from the await the texts are looked for, and how much of each counts.
+_SEARCH_DEPTH = 30
+_MAX_TEXT = 10_000
+
+
+class Unit:
+    """One task, or one request that it serves: what it awaits counts together.
+
+    `looks` is how often it will be asked for its route again.
+    """
+
+    __slots__ = ("end_ns", "group", "in_request", "looks", "owner", "sites", "start_ns")
+
+    def __init__(self, group: int, start_ns: int, *, in_request: bool) -> None:
+        #: A weak reference to the task or greenlet; None for a thread's own sync code.
+        self.owner: ref[Any] | None = None
+        self.group = group
+        self.in_request = in_request
+        self.looks = 0
+        self.start_ns = start_ns
+        self.end_ns = start_ns
+        self.sites: dict[int, _AtSite] = {}
+
+    def add(self, site: int, start_ns: int, end_ns: int, top: FrameType, line: FrameType) -> None:
+        """Count an await that ended: between `top`, where the sync code waits, and its line."""
+        self.end_ns = end_ns
+        found = self.sites.get(site)
+        if found is None:
+            if len(self.sites) < MAX_SITES:
+                self.sites[site] = _AtSite(end_ns - start_ns)
+            return
+        found.add(operation_of(top, line), end_ns - start_ns)
+
+
+class _AtSite:
+    """What one unit awaited at one site."""
+
+    __slots__ = ("count", "operations", "total_ns")
+
+    def __init__(self, duration_ns: int) -> None:
+        self.count = 1
+        self.total_ns = duration_ns
+        # The first await's operation is not looked up: most sites are not awaited again.
+        self.operations: dict[int, list[int]] = {}
+
+    def add(self, operation: int, duration_ns: int) -> None:
+        self.count += 1
+        self.total_ns += duration_ns
+        found = self.operations.get(operation)
+        if found is None:
+            if len(self.operations) >= MAX_OPERATIONS:
+                return
+            found = self.operations[operation] = [0, 0]
+        found[0] += 1
+        found[1] += duration_ns
+
+    def tells_operations(self) -> bool:
+        """Whether its awaits were given texts by which one operation is told from another."""
+        return any(self.operations)
+
+    def repeated(self, least: int) -> tuple[int, int, int]:
+        """Awaits of operations that came up `least` times, the most of one of them, their time."""
+        if self.count < least:
+            return 0, 0, 0
+        if len(self.operations) == 1:  # then the first was the same, as far as can be told
+            return self.count, self.count, self.total_ns
+        often = [one for one in list(self.operations.values()) if one[0] >= least]
+        if not often:
+            return 0, 0, 0
+        counts = [count for count, _ in often]
+        return sum(counts), max(counts), sum(total_ns for _, total_ns in often)
+
+
+class Repeats:
+    """The repeated awaits of the units that are over, added up by site."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        #: site -> units, awaits, the most of one unit, time, time of the units.
+        self.by_site: dict[int, list[int]] = {}
+
+    def copy(self) -> Repeats:
+        """The same, to be added to."""
+        twin = Repeats(self.least)
+        twin.by_site = {site: list(numbers) for site, numbers in list(self.by_site.items())}
+        return twin
+
+    def add(self, unit: Unit, lines: list[Any]) -> None:
+        """Add what a unit repeated. `lines` tells for each site which line it is of."""
+        sites = list(unit.sites.items())
+        told = {lines[site] for site, found in sites if found.tells_operations()}
+        for site, found in sites:
+            line = lines[site]
+            if line in told and not found.tells_operations():
+                continue  # it goes with the others of its line: a cursor with its query
+            awaits, most, total_ns = found.repeated(self.least)
+            if not awaits:
+                continue
+            numbers = self.by_site.setdefault(site, [0, 0, 0, 0, 0])
+            numbers[0] += 1
+            numbers[1] += awaits
+            numbers[2] = max(numbers[2], most)
+            numbers[3] += total_ns
+            numbers[4] += unit.end_ns - unit.start_ns
+
+
+def operation_of(top: FrameType, line: FrameType) -> int:
+    """Tell one operation from another; 0 where nothing does.
+
+    By the texts among the arguments of the innermost function, between the await and the line
+    that waited, that was given any: the cursor's ``execute(operation, parameters)``.
+    """
+    one: FrameType | None = top
+    for _ in range(_SEARCH_DEPTH):
+        if one is None or one is line:
+            break
+        code = one.f_code
+        given = code.co_argcount + code.co_kwonlyargcount
+        if given:
+            values = one.f_locals
+            texts = [
+                value[:_MAX_TEXT]
+                for name in code.co_varnames[:given]
+                if type(value := values.get(name)) is str
+            ]
+            if texts:
+                return hash(tuple(texts)) or 1
+        one = one.f_back
+    return 0
