@@ -77,6 +77,7 @@ def test_a_newer_minor_version_loads() -> None:
     document = copy.deepcopy(DOCUMENT)
     document["events"] = [{"of": "the future"}]
     document["spans"]["name"] = "anything"
+    document["awaits"]["retries"] = "anything"
     document["info"]["hostname"] = "tomorrow"
     document["frames"]["column"] = [1] * len(document["frames"]["name"])
     document["samples"]["memory"] = "anything"
