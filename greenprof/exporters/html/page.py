@@ -21,6 +21,7 @@ PACKAGE = "greenprof.exporters.html"
 
 SCRIPTS = (
     "units.js",
+    "words.js",
     "profile.js",
     "traces.js",
     "viewtree.js",
@@ -36,7 +37,9 @@ SCRIPTS = (
     "flameinput.js",
     "state.js",
     "table.js",
+    "counted.js",
     "tables.js",
+    "tablepanel.js",
     "places.js",
     "help.js",
     "controls.js",

@@ -5,8 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from greenprof.analysis import AwaitSite, function_key, origin_of, sample_sites, trace_table
-from greenprof.exporters.headline import Fact, headline, reader_warnings
+from greenprof.analysis import (
+    AwaitRow,
+    AwaitSite,
+    BlockRow,
+    RepeatRow,
+    await_rows,
+    block_rows,
+    function_key,
+    is_exact,
+    origin_of,
+    repeat_rows,
+    sample_sites,
+    trace_table,
+)
+from greenprof.exporters.headline import Fact, headline, reader_warnings, running_word
 from greenprof.exporters.units import place
 from greenprof.printable import printable
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
@@ -28,10 +41,16 @@ def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
     sites, site_of_sample = sample_sites(profile)
     facts = headline(profile)
     samples = profile.samples
+    exact = is_exact(profile)
+    waits = any(sample.state is not State.ON_CPU for sample in samples)
     return {
         "version": VERSION,
         "title": _text(profile.info.command) or "profile",
-        "clock": clock,
+        # There is no other than the one that was measured.
+        "clock": "cpu" if exact and not waits else clock,
+        "exact": exact,
+        "running": running_word(profile),
+        "blockLimit": profile.info.block_limit_ns,
         "header": _header(profile, [*facts.times, *facts.sampling, *facts.program]),
         "warnings": [_text(text) for text in reader_warnings(profile)],
         "kinds": list(FrameKind),
@@ -67,6 +86,7 @@ def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
             "site": site_of_sample,
         },
         "sites": _sites(sites, functions),
+        **_counted(profile, functions),
         **_traces(profile, clock),
     }
 
@@ -111,6 +131,69 @@ def _sites(sites: list[AwaitSite], functions: _Functions) -> dict[str, list[Any]
         "line": [site.line for site in sites],
         "origin": [_ORIGINS[site.origin] for site in sites],
         "awaited": [_text(site.awaited) for site in sites],
+    }
+
+
+def _counted(profile: Profile, functions: _Functions) -> dict[str, dict[str, list[Any]]]:
+    """What was counted, not sampled: awaits, repeats, and stretches in which a loop stood still."""
+    awaits, repeats, blocks = await_rows(profile), repeat_rows(profile), block_rows(profile)
+    return {
+        "awaits": {
+            **_lines(awaits, functions),
+            **_awaited(awaits),
+            "count": [row.count for row in awaits],
+            "total": [row.total_ns for row in awaits],
+            "mean": [row.mean_ns for row in awaits],
+            "min": [row.min_ns for row in awaits],
+            "p50": [row.percentile_ns(50) for row in awaits],
+            "p95": [row.percentile_ns(95) for row in awaits],
+            "p99": [row.percentile_ns(99) for row in awaits],
+            "max": [row.max_ns for row in awaits],
+            "errors": [row.errors for row in awaits],
+            "cancelled": [row.cancelled for row in awaits],
+        },
+        "repeats": {
+            **_lines(repeats, functions),
+            **_awaited(repeats),
+            "units": [row.units for row in repeats],
+            "each": [row.per_unit for row in repeats],
+            "most": [row.most for row in repeats],
+            "count": [row.awaits for row in repeats],
+            "total": [row.total_ns for row in repeats],
+            "whole": [row.units_ns for row in repeats],
+        },
+        "blocks": {
+            **_lines(blocks, functions),
+            "inside": [_text(row.inside) for row in blocks],
+            "thread": [row.thread for row in blocks],
+            "loop": [_text(row.loop) for row in blocks],
+            "count": [row.count for row in blocks],
+            "total": [row.total_ns for row in blocks],
+            "worst": [row.worst_ns for row in blocks],
+            "waiting": [row.waiting for row in blocks],
+        },
+    }
+
+
+def _lines(
+    rows: list[AwaitRow] | list[RepeatRow] | list[BlockRow], functions: _Functions
+) -> dict[str, list[Any]]:
+    """The lines that rows are about, their tasks and the ways to them."""
+    sites = [row.site for row in rows]
+    return {
+        "function": [_text(site.name) for site in sites],
+        "fn": [functions.number(*function_key(site)) for site in sites],
+        "place": [_text(place(site.path, site.line), keep_end=True) for site in sites],
+        "origin": [_ORIGINS[origin_of(site)] for site in sites],
+        "group": [row.group for row in rows],
+        "node": [row.stack for row in rows],
+    }
+
+
+def _awaited(rows: list[AwaitRow] | list[RepeatRow]) -> dict[str, list[Any]]:
+    return {
+        "awaited": [_text(row.awaited) for row in rows],
+        "over": [_text(row.bridge) for row in rows],
     }
 
 

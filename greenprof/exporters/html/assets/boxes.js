@@ -60,6 +60,28 @@ class Box {
     return this.known;
   }
 
+  /**
+   * How often the exact engine saw the box's function called; of a caller in a chart that grows
+   * towards callers, how often the innermost one was called by this way.
+   */
+  calls() {
+    const { tree, fn, view } = this.chart;
+    const { calls, functionOf } = tree;
+    let sum = 0;
+    if (view === "sandwich" && this.parent === null) {
+      // In its middle stands the function, however deep it called itself.
+      for (let node = 1; node < calls.length; node++) {
+        sum += functionOf[node] === fn ? calls[node] : 0;
+      }
+      return sum;
+    }
+    const { nodes, leaves, begin, end } = this.nodes;
+    for (let index = begin; index < end; index++) {
+      sum += calls[(leaves ?? nodes)[index]];
+    }
+    return sum;
+  }
+
   // Marks nodes at the box's place in an array of its, and those below them if asked for.
   markPart(marks, array, withBelow) {
     const { begin, end } = this.nodes;

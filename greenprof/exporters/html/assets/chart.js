@@ -48,17 +48,32 @@ class Chart {
     return path.reverse();
   }
 
-  /** The widest box of a function in the top-down chart, null if it has none. */
-  heaviest(fn) {
+  /**
+   * The widest box of a function in the top-down chart, null if it has none. With `root`, the key
+   * of a task or thread, the widest one below that, if it has any there.
+   */
+  heaviest(fn, root = -1) {
     const { tree, weights } = this;
-    const { functionOf, size } = tree;
-    let found = -1;
-    for (let node = 1; node < size; node++) {
-      if (functionOf[node] === fn && weights[node] > (found < 0 ? 0 : weights[found])) {
-        found = node;
+    const { functionOf, parent, key, size } = tree;
+    const rootOf = (node) => {
+      let at = node;
+      while (parent[at] > 0) {
+        at = parent[at];
       }
-    }
-    return this.#topBoxOf(found);
+      return key[at];
+    };
+    const widest = (wanted) => {
+      let found = -1;
+      for (let node = 1; node < size; node++) {
+        if (functionOf[node] === fn && weights[node] > (found < 0 ? 0 : weights[found])
+          && wanted(node)) {
+          found = node;
+        }
+      }
+      return found;
+    };
+    const below = root < 0 ? -1 : widest((node) => rootOf(node) === root);
+    return this.#topBoxOf(below < 0 ? widest(() => true) : below);
   }
 
   /**

@@ -13,9 +13,6 @@ const BUTTON_HINTS = {
   "view=top": "Who called what, from the task down (t)",
   "view=bottom": "What took the time, its callers below it (b)",
   "view=sandwich": "One function: callers above, callees below (s)",
-  "clock=wall": "Time lived by tasks: CPU, waiting and blocked; tasks side by side add up (c)",
-  "clock=cpu": "Time on a processor (c)",
-  "clock=await": "Time that tasks were suspended: awaiting, or ready while the loop was busy (c)",
   "group=all": "All tasks together (g)",
   "group=task": "By task or route; names with numbers folded (g)",
   "group=thread": "By thread (g)",
@@ -65,17 +62,23 @@ class Toolbar {
    * @param {HTMLElement} header has the buttons that are about the page itself
    * @param {PageState} state
    * @param {function} openHelp
+   * @param {string[]} clocks that there is a choice of
    */
-  constructor(host, header, state, openHelp) {
+  constructor(host, header, state, openHelp, clocks) {
     this.state = state;
-    this.buttons = [...host.querySelectorAll("[data-view], [data-clock], [data-group]")];
+    host.querySelector("[data-clock]").parentElement.hidden = clocks.length < 2;
+    this.buttons = [...host.querySelectorAll("[data-view], [data-clock], [data-group]")]
+      .filter(({ dataset }) => clocks.length > 1 || !dataset.clock);
     this.switches = [...host.querySelectorAll("[data-switch]")];
     this.search = host.querySelector("#search");
     this.result = host.querySelector("#search-result");
     this.theme = header.querySelector("[data-theme-switch]");
     for (const button of this.buttons) {
       const [[name, value]] = Object.entries(button.dataset);
-      button.title = BUTTON_HINTS[`${name}=${value}`];
+      button.title = BUTTON_HINTS[`${name}=${value}`] ?? `${CLOCK_HINTS[value]} (c)`;
+      if (name === "clock") {
+        button.textContent = CLOCK_LABELS[value];
+      }
       button.addEventListener("click", () => this.choose(name, value));
     }
     for (const button of this.switches) {
@@ -105,6 +108,9 @@ class Toolbar {
   turn(name) {
     const values = this.buttons.filter((button) => name in button.dataset)
       .map((button) => button.dataset[name]);
+    if (!values.length) {
+      return;
+    }
     this.choose(name, values[(values.indexOf(this.state[name]) + 1) % values.length]);
   }
 

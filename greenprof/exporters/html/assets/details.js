@@ -5,19 +5,12 @@
  * graph for the box that is selected.
  */
 
-const FIGURE_CLOCKS = [
-  ["wall", "wall"],
-  ["cpu", "CPU"],
-  ["await", "await"],
-  ["blocked", "blocked"],
-  ["idle", "idle"],
-];
+const FIGURE_COLUMNS = ["wall", "cpu", "await", "blocked", "idle"];
 /** Shown where a box has such time. */
 const RARE_FIGURES = ["blocked", "idle"];
 const COPY_LABEL = "copy name";
 const FIGURE_HINTS = {
   wall: "Wall clock of the tasks: the other columns together; times of tasks add up",
-  cpu: "CPU clock",
   await: "Wall time suspended: awaiting, or ready while the loop was busy",
   blocked: "Wall time inside calls that blocked the thread, less the CPU time used there",
   idle: "Threads with nothing to do",
@@ -93,7 +86,8 @@ class BoxDetails {
     const { zoom, sandwich, lines, copy } = this.buttons;
     zoom.disabled = isZoomed;
     zoom.hidden = copy.hidden = type === "root";
-    sandwich.hidden = lines.hidden = fn < 0;
+    sandwich.hidden = fn < 0;
+    lines.hidden = fn < 0 || this.profile.payload.exact;
   }
 
   makeName(box, tag) {
@@ -124,7 +118,9 @@ class BoxDetails {
 
   makeFigures(box, chart, clock, folded = false) {
     const figures = box.figures();
-    const rows = FIGURE_CLOCKS.filter(([id]) => !RARE_FIGURES.includes(id) || figures[id].total);
+    const clocks = clocksOf(this.profile.payload);
+    const rows = FIGURE_COLUMNS.filter((id) =>
+      (RARE_FIGURES.includes(id) ? figures[id].total : clocks.includes(id)));
     const hint = folded ? "In itself and in the library code that it called" : "In itself";
     // Towards callers, a box has what came through it, not all that its function called.
     const isCaller = box instanceof UpBox && box.depth > 0;
@@ -132,11 +128,13 @@ class BoxDetails {
     const all = isCaller
       ? ["here", innermost ? "All of its own time" : "The time that came through this caller"]
       : ["total", "In itself and in all that it called"];
-    const head = element("tr", {}, element("td"), ...rows.map(([id, label]) =>
-      element("th", { scope: "col", class: id === clock ? "current" : "", title: FIGURE_HINTS[id] },
-        label)));
+    const head = element("tr", {}, element("td"), ...rows.map((id) =>
+      element("th", {
+        scope: "col", class: id === clock ? "current" : "",
+        title: FIGURE_HINTS[id] ?? CLOCK_HINTS[id],
+      }, CLOCK_LABELS[id] ?? id)));
     const line = (part, label, title) =>
-      element("tr", {}, element("th", { scope: "row", title }, label), ...rows.map(([id]) =>
+      element("tr", {}, element("th", { scope: "row", title }, label), ...rows.map((id) =>
         element("td", { class: id === clock ? "current" : "" },
           figures[id][part] ? formatDuration(figures[id][part]) : "-")));
     const table = element("table", { class: "numbers" },
@@ -147,7 +145,7 @@ class BoxDetails {
     if (whole) {
       const share = element("tr", {},
         element("th", { scope: "row", title: "Share of the total of everything" }, "share"),
-        ...rows.map(([id]) => element("td", { class: id === clock ? "current" : "" },
+        ...rows.map((id) => element("td", { class: id === clock ? "current" : "" },
           id === clock ? formatPercent(box.weight, whole) : "")));
       table.tBodies[0].append(share);
     }
@@ -156,7 +154,8 @@ class BoxDetails {
 
   makeSeen(box, tag) {
     const { seen, tasks, groups } = box.figures();
-    const said = element(tag, { class: "seen" }, `seen ${plural(seen, "time")}`);
+    const said = element(tag, { class: "seen" },
+      this.profile.payload.exact ? saidOfCalls(box, seen) : `seen ${plural(seen, "time")}`);
     if (!tasks) {
       return said;
     }
@@ -187,6 +186,16 @@ class BoxDetails {
         (box, made) => copyText(this.nameOf(box), made)),
     };
   }
+}
+
+/** How often a box's function was called; of a caller above it, and of a task, what is in it. */
+function saidOfCalls(box, seen) {
+  if (box.info.type !== "function") {
+    return plural(seen, "call");
+  }
+  const innermost = box.chart.view === "bottom" ? 1 : 0;
+  return box instanceof UpBox && box.depth > innermost
+    ? `${plural(box.calls(), "call")} by this way` : `called ${plural(box.calls(), "time")}`;
 }
 
 /** Copy a text, and say on the button how that went. */

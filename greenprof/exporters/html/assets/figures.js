@@ -162,11 +162,28 @@ class RowSums {
   }
 }
 
-/** Functions; those with anything in the scope: {fn, name, place, origin, bridge, cpuSelf, ...}. */
+/** Calls of the functions within a scope, by number, as the exact engine counted them. */
+function callCounts(profile, scope) {
+  const { samples, sampleCount, nodeFrame, frameFunction, functionCount } = profile;
+  const calls = new Float64Array(functionCount);
+  for (let sample = 0; profile.payload.exact && sample < sampleCount; sample++) {
+    const node = samples.node[sample];
+    if (samples.state[sample] === 0 && node >= 0 && partOf(scope, sample) & PART_WAIT) {
+      calls[frameFunction[nodeFrame[node]]] += samples.count[sample];
+    }
+  }
+  return calls;
+}
+
+/**
+ * Functions; those with anything in the scope: {fn, name, place, origin, bridge, calls, cpuSelf,
+ * ...}.
+ */
 function functionRows(profile, scope, shown = ALL_SHOWN) {
   const { functions, functionCount, frameFunction } = profile;
   const sums = new RowSums(profile, scope, shown, frameFunction, functionCount);
   const bridges = profile.bridgeFunctions;
+  const calls = callCounts(profile, scope);
   const rows = [];
   for (let fn = 0; fn < functionCount; fn++) {
     if (isWhole(profile, scope) || sums.has(fn)) {
@@ -176,6 +193,7 @@ function functionRows(profile, scope, shown = ALL_SHOWN) {
         place: profile.functionPlace(fn),
         origin: profile.payload.origins[functions.origin[fn]],
         bridge: bridges[fn] === 1,
+        calls: calls[fn],
       };
       rows.push(sums.fill(fn, row));
     }

@@ -2,7 +2,7 @@
 
 // The window on the graph is no higher than this, unless the page's style says otherwise.
 const FLAME_MAX_HEIGHT = "var(--graph-height, 66vh)";
-const FLAME_SHARES = { wall: "wall time", cpu: "CPU time", await: "awaiting time" };
+const FLAME_SHARES = { wall: "wall time", await: "awaiting time" };
 
 /** Put the elements of a flame graph into `host`; return them by name. */
 function buildFlameElements(host) {
@@ -75,7 +75,7 @@ function flameSentence(box, chart) {
     place,
     CATEGORIES.find(({ id }) => id === category)?.label ?? "",
     formatDuration(box.weight),
-    `${share} of the ${FLAME_SHARES[chart.clock] ?? FLAME_SHARES.wall}`,
+    `${share} of the ${FLAME_SHARES[chart.clock] ?? CLOCK_WORDS.cpu}`,
     crosses ? "across a greenlet boundary" : "",
     `level ${box.depth}`,
   ];

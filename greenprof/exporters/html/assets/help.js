@@ -13,7 +13,7 @@ const HELP_KEYS = [
   ]],
   ["What is shown", [
     ["t  b  s", "top-down, bottom-up, sandwich"],
-    ["c", "next clock: wall, CPU, await"],
+    ["c", "next clock"],
     ["g", "next group: all, by task, by thread"],
     ["m", "my code only"],
     ["f", "bridge internals, folded or not"],
@@ -27,17 +27,29 @@ const HELP_KEYS = [
     ["Esc", "end the search; in the filter, end the filter"],
   ]],
   ["The page", [
-    ["1 2 3 4", "functions, await sites, tasks, lines"],
+    ["1 2 3 …", "the tables, from left to right"],
     ["↑ ↓ Enter", "in a table: choose a row, go to it in the graph"],
     ["d", "dark, light, as the system"],
     ["?", "this help"],
   ]],
 ];
 
+/** The words; of those with a condition, only the ones that a profile has. */
 const HELP_WORDS = [
   ["wall", "time lived by tasks: CPU, waiting and blocked. Tasks wait side by side, so their times "
     + "add up to more than the program's duration."],
-  ["CPU", "time on a processor."],
+  ["CPU", "time on a processor.", ({ running }) => running === "CPU"],
+  ["run", "time in functions that ran, or were in a call that blocks; the wall clock's, not the "
+    + "processor's.", ({ running }) => running !== "CPU"],
+  ["calls", "how often a function was called, exactly; resumptions of a generator or a coroutine "
+    + "are no calls.", ({ exact }) => exact],
+  ["awaits", "each await over a bridge, counted and timed; p95: of a hundred, five took longer. "
+    + "While the graph is zoomed, those that were first seen below the box are listed, with all "
+    + "their figures.", ({ awaits }) => awaits.fn.length > 0],
+  ["repeats", "awaits of one operation that one task, or request, made again and again at one line: "
+    + "a query in a loop.", ({ repeats }) => repeats.fn.length > 0],
+  ["blockers", "lines that kept an event loop, and all its other tasks, from going on for longer "
+    + "than a limit.", ({ blocks }) => blocks.fn.length > 0],
   ["await", "time that tasks were suspended: awaiting or ready."],
   ["awaiting", "what the task awaits is not there yet."],
   ["ready", "what it awaits is there, but something else keeps the event loop busy."],
@@ -51,15 +63,17 @@ const HELP_WORDS = [
 ];
 
 /** Fill the help dialog and return what opens it. */
-function makeHelp(dialog, facts) {
+function makeHelp(dialog, payload) {
+  const facts = payload.header;
   const close = element("button", { type: "button", class: "close", "aria-label": "Close" }, "×");
   close.addEventListener("click", () => dialog.close());
   const keys = HELP_KEYS.map(([title, rows]) => element("section", {},
     element("h3", {}, title),
     element("dl", {}, ...rows.flatMap(([names, text]) => [
       element("dt", {}, ...keyNames(names)), element("dd", {}, text)]))));
-  const words = element("dl", { class: "words" }, ...HELP_WORDS.flatMap(([word, text]) => [
-    element("dt", {}, word), element("dd", {}, text)]));
+  const words = element("dl", { class: "words" }, ...HELP_WORDS
+    .filter(([, , applies = () => true]) => applies(payload))
+    .flatMap(([word, text]) => [element("dt", {}, word), element("dd", {}, text)]));
   const noted = facts.filter((fact) => fact[2]).map(([label, value, note]) =>
     [element("dt", {}, label), element("dd", {}, isolated(value, "", ""), " (",
       isolated(note, "", ""), ")")]);

@@ -5,7 +5,6 @@
  * A tree depends on the switches; a chart on the tree, clock and view; the tables on the zoom.
  */
 
-const ROOT_WORDS = { wall: "wall time of tasks", cpu: "CPU time", await: "await time of tasks" };
 /** Rows of a zoomed box's callers that are left in view above it. */
 const ROWS_ABOVE = 3;
 /** Tables of smaller profiles are made within a frame of animation. */
@@ -14,15 +13,21 @@ const MOST_NODES_AT_ONCE = 5000;
 class ReportPage {
   constructor(payload) {
     const byId = (id) => document.getElementById(id);
+    chooseWords(payload);
     this.profile = new ReportProfile(payload);
     this.state = new PageState(payload.clock);
+    const clocks = clocksOf(payload);
+    if (!clocks.includes(this.state.clock)) {
+      this.state.set({ clock: payload.clock });
+    }
     this.selected = null;
     this.darkSystem = matchMedia("(prefers-color-scheme: dark)");
     this.printing = matchMedia("print");
 
     showWarnings(byId("warnings"), payload.warnings);
-    this.openHelp = makeHelp(byId("help"), payload.header);
-    this.toolbar = new Toolbar(byId("toolbar"), byId("header"), this.state, this.openHelp);
+    this.openHelp = makeHelp(byId("help"), payload);
+    const header = byId("header");
+    this.toolbar = new Toolbar(byId("toolbar"), header, this.state, this.openHelp, clocks);
     this.traceField = new TraceField(byId("trace"), this.profile, this.state);
     this.legend = new Legend(byId("legend"), this.profile);
     this.nothing = byId("nothing");
@@ -160,7 +165,7 @@ class ReportPage {
     this.selected = selected ? likeIt(this.chart, selected) : null;
     const time = this.chart.whole ? formatDuration(this.chart.whole) : "no";
     // The one box whose name depends on the clock.
-    this.profile.describe(this.profile.rootKey).label = `all: ${time} ${ROOT_WORDS[state.clock]}`;
+    this.profile.describe(this.profile.rootKey).label = `all: ${time} ${rootWords(state.clock)}`;
   }
 
   /** Find the box that the state says; after a switch, the one most like it. */
@@ -264,7 +269,7 @@ class ReportPage {
         this.showMark(`no ${CLOCK_WORDS[state.clock]} in`, row.name);
       }
     } else if (row.fn >= 0) {
-      this.goToFunction(row.fn, tab === "awaits" ? row.site : -1);
+      this.goToFunction(row.fn, tab === "awaits" ? row.site : -1, rootKeyOf(profile, state.group, row));
     } else {
       return;
     }
@@ -289,7 +294,7 @@ class ReportPage {
     }
   }
 
-  goToFunction(fn, site) {
+  goToFunction(fn, site, root) {
     const { state } = this;
     if (state.view === "sandwich") {
       state.set({ fn, zoom: "", mark: false, q: "", scope: "all" });
@@ -297,7 +302,7 @@ class ReportPage {
       return;
     }
     const waited = site < 0 ? null : this.chart.heaviestOfSite(site);
-    const box = waited ?? this.chart.heaviest(fn);
+    const box = waited ?? this.chart.heaviest(fn, root);
     const place = box ? { view: "top", zoom: pathText(box) } : {};
     state.set({ fn, mark: true, q: "", scope: "all", ...place });
     this.selected = box && this.zoom;
@@ -362,7 +367,6 @@ class ReportPage {
     const { state, toolbar } = this;
     const flip = (name) => () => toolbar.choose(name, !state[name]);
     const view = (value) => () => toolbar.choose("view", value);
-    const tab = (value) => () => this.tables.choose(value);
     return {
       "/": () => {
         toolbar.search.focus();
@@ -380,10 +384,7 @@ class ReportPage {
       i: flip("idle"),
       r: () => this.profile.traces.count > 0 && this.traceField.focus(),
       d: () => toolbar.nextTheme(),
-      1: tab("functions"),
-      2: tab("awaits"),
-      3: tab("tasks"),
-      4: tab("lines"),
+      ...tabKeys(this.tables),
       "?": () => this.openHelp(),
       Escape: (event) => this.escape(event),
     };

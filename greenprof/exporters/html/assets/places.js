@@ -71,6 +71,17 @@ function matchedBoxes(chart, matches) {
   return found.sort((a, b) => b.weight - a.weight);
 }
 
+/**
+ * Return the key of the box under which a graph that is grouped so has a row's task, or thread; -1
+ * if it is not known.
+ */
+function rootKeyOf(profile, grouping, { group, thread }) {
+  if (grouping === "task" && group !== undefined) {
+    return profile.groupKey(group);
+  }
+  return grouping === "thread" && thread !== undefined ? profile.threadKey(thread) : -1;
+}
+
 /** Return what to do about a chart that shows nothing; "" for one that shows something. */
 function whyNothing({ tree, clock, down, whole, fn }) {
   const { samples, sampleCount } = tree.profile;
@@ -80,8 +91,10 @@ function whyNothing({ tree, clock, down, whole, fn }) {
   if (!sampleCount && tree.profile.trace) {
     return "No sample was taken in this trace: it was too short, or of another process.";
   }
+  const { exact } = tree.profile.payload;
   if (!sampleCount) {
-    return "Nothing was sampled: run the program longer, or sample faster (--rate).";
+    return exact ? "No call was counted."
+      : "Nothing was sampled: run the program longer, or sample faster (--rate).";
   }
   if (whole > 0 && fn >= 0) {
     // A name may hold marks that reorder what is beside it.
@@ -89,11 +102,12 @@ function whyNothing({ tree, clock, down, whole, fn }) {
     return `${name} has no ${CLOCK_WORDS[clock]} here: another clock or switch may show it.`;
   }
   if (clock !== "wall") {
-    return clock === "cpu" ? "No CPU time was seen." : "Nothing was awaited.";
+    return clock === "cpu" ? `No ${CLOCK_WORDS.cpu} was seen.` : "Nothing was awaited.";
   }
   return !tree.options.idle && samples.idle.some((ns) => ns > 0)
     ? "All the time seen was idle: the switch “idle” shows it."
-    : "The samples hold no time: run the program longer, or sample faster (--rate).";
+    : exact ? "The calls took no time that could be measured."
+      : "The samples hold no time: run the program longer, or sample faster (--rate).";
 }
 
 /** Return the function to look at before any was chosen: the heaviest one of the user's; or -1. */

@@ -17,7 +17,7 @@ const STATE_READERS = {
   text: (text) => text.slice(0, LONGEST_STATE_TEXT),
   traceId: (text) => (/^[0-9a-f]{32}$/.test(text) ? text : undefined),
   path: (text) => (/^\d{1,10}(\.\d{1,10})*$/.test(text) ? text : undefined),
-  column: (text) => (/^[A-Za-z]{1,30}[-+]$/.test(text) ? text : undefined),
+  column: (text) => (/^[A-Za-z0-9]{1,30}[-+]$/.test(text) ? text : undefined),
 };
 
 /** The fields, in the order of the fragment. */
@@ -33,7 +33,8 @@ const STATE_FIELDS = {
   fn: STATE_READERS.number,
   mark: STATE_READERS.flag,
   q: STATE_READERS.text,
-  tab: STATE_READERS.oneOf("functions", "awaits", "tasks", "lines"),
+  tab: STATE_READERS.oneOf(
+    "functions", "counted", "repeats", "blocks", "awaits", "tasks", "lines"),
   scope: STATE_READERS.oneOf("zoom", "all"),
   sort: STATE_READERS.column,
   filter: STATE_READERS.text,

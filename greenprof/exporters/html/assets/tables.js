@@ -1,13 +1,13 @@
 "use strict";
 
-/** The tables below the graph: functions, await sites, tasks, and the lines of one function. */
-
-/** What a clock is called in a sentence. */
-const CLOCK_WORDS = { wall: "wall time", cpu: "CPU time", await: "await time" };
-const CLOCK_BANDS = { wall: "wall clock", cpu: "CPU clock", await: "await clock" };
+/**
+ * The tables below the graph: functions, await sites, tasks, and the lines of one function. Those of
+ * what was counted are in counted.js.
+ */
 
 /** Columns by tab; `clock` says which switch of the toolbar a column belongs to. */
 const TABLE_COLUMNS = {
+  ...COUNTED_COLUMNS,
   functions: (tables) => [
     {
       id: "name", label: "function", type: "text", value: (row) => row.name,
@@ -17,16 +17,20 @@ const TABLE_COLUMNS = {
       id: "place", label: "where", type: "text", keepEnd: true, value: (row) => row.place,
       title: (row) => tables.profile.functionPath(row.fn),
     },
-    ...["wall", "cpu", "await"].flatMap((clock) => tables.pair(clock)),
-    {
+    ...tables.counted({
+      id: "calls", label: "calls", type: "count",
+      hint: "How often it was called, exactly", value: (row) => row.calls,
+    }),
+    ...tables.pairs(),
+    ...tables.sampled({
       id: "blockedTotal", label: "total", band: "blocked", type: "time",
       hint: "Wall time inside calls that blocked the thread; a part of the wall clock's total",
       value: (row) => row.blockedTotal,
-    },
-    {
+    }),
+    ...tables.sampled({
       id: "seenTotal", label: "seen", band: "samples", type: "count",
       hint: "Samples that found it on the stack", value: (row) => row.seenTotal,
-    },
+    }),
   ],
   awaits: (tables) => [
     {
@@ -68,8 +72,12 @@ const TABLE_COLUMNS = {
         hint: "Distinct tasks seen; not known of one trace", value: (row) => row.tasks,
         text: (row) => (tables.profile.trace ? "-" : formatCount(row.tasks)),
       },
+      ...tables.counted({
+        id: "seen", label: "calls", type: "count", hint: "Calls of functions",
+        value: (row) => row.seen,
+      }),
       {
-        ...time("cpu", "CPU", "CPU clock", "CPU time of their samples", "cpu"),
+        ...time("cpu", CLOCK_LABELS.cpu, CLOCK_BANDS.cpu, CLOCK_HINTS.cpu, "cpu"),
         bar: (row) => tables.onClock("cpu") && row.cpu / tables.sums.cpu,
       },
       {
@@ -86,9 +94,10 @@ const TABLE_COLUMNS = {
         ...time("ready", "ready", band, "Could go on, but its loop is busy with something else"),
         clock: "await",
       },
-      time("blocked", "blocked", band, "Inside a call that holds up the thread and its loop"),
-      time("idle", "idle", band, "Nothing to do"),
-    ];
+      ...tables.sampled(
+        time("blocked", "blocked", band, "Inside a call that holds up the thread and its loop")),
+      ...tables.sampled(time("idle", "idle", band, "Nothing to do")),
+    ].filter(({ id }) => !WAIT_COLUMNS.includes(id) || tables.clocks.includes("await"));
   },
   lines: (tables) => [
     {
@@ -103,15 +112,18 @@ const TABLE_COLUMNS = {
       id: "seenTotal", label: "total", band: "seen in samples", type: "count",
       hint: "Samples of the line and of what it called", value: (row) => row.seenTotal,
     },
-    ...["wall", "cpu", "await"].flatMap((clock) => tables.pair(clock)),
+    ...tables.pairs(),
   ],
 };
+/** Of tasks: nothing is in them where only CPU time was measured. */
+const WAIT_COLUMNS = ["wall", "awaiting", "ready"];
 
 /**
  * The order of a tab until a reader clicks on a head: by a column, or by keys of its own where
  * what a reader can change comes first, as it does in the terminal's summary.
  */
 const TABLE_ORDERS = {
+  ...COUNTED_ORDERS,
   functions: (clock) => ({
     note: `your code first, by total ${CLOCK_WORDS[clock]}`,
     // Most library code only passes calls on; what counts is where the time goes.
@@ -132,6 +144,7 @@ const TABLE_ORDERS = {
 };
 
 const TABLE_EMPTY = {
+  ...COUNTED_EMPTY,
   functions: "no function was seen",
   awaits: "nothing was awaited",
   tasks: "no task was seen",
@@ -168,6 +181,7 @@ class ReportTables {
   constructor(host, profile, callbacks) {
     this.host = host;
     this.profile = profile;
+    this.clocks = clocksOf(profile.payload);
     this.callbacks = callbacks;
     this.tab = "";
     this.rowsOf = {};
@@ -176,8 +190,10 @@ class ReportTables {
   /**
    * @param {PageState} state
    * @param {Uint8Array|null} scope samples that count; the same object means the same samples
+   * @param {Box|null} box that they are of
    */
-  show(state, scope) {
+  show(state, scope, box) {
+    this.box = box;
     if (scope !== this.scope || state.trace !== this.trace || !this.sums) {
       this.scope = scope;
       this.trace = state.trace;
@@ -200,7 +216,7 @@ class ReportTables {
     this.tab = tab;
     this.table = new DataTable(this.host, {
       columns: TABLE_COLUMNS[tab](this),
-      label: { functions: "Functions", awaits: "Await sites", tasks: "Tasks", lines: "Lines" }[tab],
+      label: document.getElementById(`tab-${tab}`).textContent,
       empty: () => (tab === "lines" && this.state.fn < 0 ? NO_FUNCTION : TABLE_EMPTY[tab]),
       open: (row) => this.callbacks.open(tab, row),
       order: (column, descending) => this.callbacks.order(`${column}${descending ? "-" : "+"}`),
@@ -234,6 +250,10 @@ class ReportTables {
       return groupRows(profile, scope);
     }
     const wanted = (row) => !mine || row.origin === "app";
+    if (COUNTED_TABS.includes(tab)) {
+      return countedRows(profile, tab).filter((row) =>
+        wanted(row) && (!narrows(this.box) || isWithin(this.box, row)));
+    }
     if (tab === "awaits") {
       return siteRows(profile, scope).filter(wanted);
     }
@@ -271,6 +291,21 @@ class ReportTables {
     return this.state.clock === clock;
   }
 
+  /** A column that only the exact engine has something for, or none. */
+  counted(column) {
+    return this.profile.payload.exact ? [column] : [];
+  }
+
+  /** A column that only samples have something for, or none. */
+  sampled(column) {
+    return this.profile.payload.exact ? [] : [column];
+  }
+
+  /** The columns of all clocks. */
+  pairs() {
+    return this.clocks.flatMap((clock) => this.pair(clock));
+  }
+
   /** The columns self and total of a clock. */
   pair(clock) {
     const what = CLOCK_WORDS[clock];
@@ -288,111 +323,5 @@ class ReportTables {
         bar: (row) => this.onClock(clock) && timeOf(row, clock, "Total") / this.sums[clock],
       },
     ];
-  }
-}
-
-/** The tabs, what the tables are about, their filter, and the table that is chosen. */
-class TablePanel {
-  /**
-   * @param {ReportProfile} profile
-   * @param {PageState} state
-   * @param {{open: function(tab, row)}} callbacks a row was chosen
-   */
-  constructor(profile, state, { open }) {
-    this.profile = profile;
-    this.state = state;
-    /** The box that the graph is zoomed to, null for none. */
-    this.scopeBox = null;
-    this.panel = document.getElementById("tables");
-    this.paper = document.getElementById("paper");
-    this.note = document.getElementById("scope");
-    // One button that stays, for the keyboard's focus not to be lost when it is pressed.
-    this.within = element("button", { type: "button", hidden: true });
-    this.within.addEventListener("click", () =>
-      state.set({ scope: state.scope === "zoom" ? "all" : "zoom" }));
-    this.note.replaceChildren(this.within);
-    this.filter = document.getElementById("filter");
-    this.tabs = [...document.querySelectorAll("#tabs [data-tab]")];
-    this.tables = new ReportTables(this.panel, profile, {
-      open, order: (sort) => state.set({ sort }),
-    });
-    this.tabs.forEach((tab, place) => {
-      tab.title = `${tab.textContent} (${place + 1})`;
-      tab.addEventListener("click", () => this.choose(tab.dataset.tab));
-      tab.addEventListener("keydown", (event) => this.keyed(event, place));
-    });
-    this.filter.addEventListener("input", () => state.set({ filter: this.filter.value }));
-  }
-
-  choose(tab) {
-    if (tab !== this.state.tab) {
-      this.state.set({ tab, sort: "", filter: "" });
-    }
-  }
-
-  /** Arrows go from tab to tab, as in every list of tabs. */
-  keyed(event, place) {
-    const count = this.tabs.length;
-    const targets = {
-      ArrowRight: (place + 1) % count, ArrowLeft: (place + count - 1) % count,
-      Home: 0, End: count - 1,
-    };
-    if (event.key in targets) {
-      const tab = this.tabs[targets[event.key]];
-      this.choose(tab.dataset.tab);
-      tab.focus();
-      event.preventDefault();
-    }
-  }
-
-  show(scope) {
-    const { state } = this;
-    for (const tab of this.tabs) {
-      const chosen = tab.dataset.tab === state.tab;
-      tab.setAttribute("aria-selected", String(chosen));
-      tab.tabIndex = chosen ? 0 : -1;
-    }
-    this.panel.setAttribute("aria-labelledby", `tab-${state.tab}`);
-    if (this.filter.value !== state.filter) {
-      this.filter.value = state.filter;
-    }
-    this.showNote();
-    this.tables.show(state, scope);
-  }
-
-  /** Say which part of the profile the numbers are of. */
-  showNote() {
-    const { state, profile, scopeBox } = this;
-    const parts = [];
-    if (state.tab === "lines" && state.fn >= 0) {
-      parts.push(element("span", {}, "of ", isolated(profile.functionLabel(state.fn))));
-    }
-    if (scopeBox) {
-      const inside = state.scope === "zoom";
-      this.within.textContent = inside ? "show all" : "only within it";
-      parts.push(element("span", { class: "within" },
-        inside ? "within " : "everything, not only ", isolated(scopeBox.info.label)));
-    }
-    this.within.hidden = !scopeBox;
-    while (this.note.firstChild !== this.within) {
-      this.note.firstChild.remove();
-    }
-    this.within.before(...parts);
-  }
-
-  /** For paper, which has no tabs: one table after the other; nothing for the screen. */
-  print(on) {
-    this.paper.hidden = !on;
-    this.paper.replaceChildren();
-    for (const tab of on ? this.tabs : []) {
-      const name = tab.dataset.tab;
-      if (name !== "lines" || this.state.tab === name) {
-        const host = element("div");
-        this.paper.append(
-          element("section", { class: "on-paper" }, element("h2", {}, tab.textContent), host));
-        const tables = new ReportTables(host, this.profile, {});
-        tables.show({ ...this.state, tab: name, sort: "", filter: "" }, this.tables.scope);
-      }
-    }
   }
 }

@@ -12,6 +12,9 @@ const CLOCK_TIMES = {
   await: ["awaiting", "ready"],
 };
 
+/** A place in a path of keys that anything may stand in. */
+const ANY_KEY = -1;
+
 /** A mask of the frames that the switches {bridges, mine} hide; their time goes to those above. */
 function hiddenFrames(profile, { bridges, mine }) {
   return Uint8Array.from(profile.frameFunction, (fn, frame) => {
@@ -88,6 +91,7 @@ class ViewTree {
     this.profile = profile;
     const { group, bridges, mine, idle } = options;
     this.options = { group, bridges, mine, idle };
+    this.cache = new Map();
     const table = new NodeTable(profile.nodeCount, profile.rootKey);
     const frameNodes = this.#placed(table);
     this.sampleNode = new Int32Array(profile.sampleCount).fill(-1);
@@ -95,8 +99,9 @@ class ViewTree {
     // What a node's own time is, its key says: waiting of a box of waiting, CPU time of all others.
     this.amounts = new Float64Array(this.size);
     this.seen = new Float64Array(this.size);
+    /** How often each node's function was called there, as the exact engine counted. */
+    this.calls = new Float64Array(profile.payload.exact ? this.size : 0);
     this.#addOwn(frameNodes, left);
-    this.cache = new Map();
     /** Own and total figures of the nodes by name: own.cpu, total.seen; made on first use. */
     this.own = ViewTree.#columns((name) => this.#ownColumn(name));
     this.total = ViewTree.#columns((name) => ViewTree.#withChildren(this.own[name], this.parent));
@@ -120,6 +125,31 @@ class ViewTree {
   kindOf(node) {
     const { key, profile } = this;
     return profile.isStateKey(key[node]) ? key[node] - profile.functionKeys : 0;
+  }
+
+  /**
+   * The keys of a stack from below the root down, as those of its boxes in the top-down chart;
+   * ANY_KEY for a thread that is not known.
+   */
+  keysOf(group, thread, node) {
+    const { profile, options, visibleKeys } = this;
+    const keys = [];
+    for (let at = node; at >= 0; at = profile.nodeParent[at]) {
+      if (visibleKeys[at] >= 0) {
+        keys.push(visibleKeys[at]);
+      }
+    }
+    if (options.group === "task") {
+      keys.push(profile.groupKey(group));
+    } else if (options.group === "thread") {
+      keys.push(thread === undefined ? ANY_KEY : profile.threadKey(thread));
+    }
+    return keys.reverse();
+  }
+
+  /** The key of each stack node, -1 for one that is hidden. */
+  get visibleKeys() {
+    return this.#cached("keys", () => this.#visibleKeys());
   }
 
   /** Children of the nodes: {first, next}, -1 ends a list. */
@@ -180,7 +210,7 @@ class ViewTree {
   // Finds or makes, for each sample, the node of its innermost visible frame.
   #placed(table) {
     const { nodeParent, nodeCount, sampleCount, samples } = this.profile;
-    const keys = this.#visibleKeys();
+    const keys = this.visibleKeys;
     const { index, order, roots } = this.#roots(table);
     const stacks = samples.node;
     const frameNodes = new Int32Array(sampleCount);
@@ -211,8 +241,7 @@ class ViewTree {
     return frameNodes;
   }
 
-  // The key of each stack node, -1 for one that is hidden. A greenlet boundary above or among
-  // hidden frames marks the next visible one.
+  // A greenlet boundary above or among hidden frames marks the next visible one.
   #visibleKeys() {
     const { profile } = this;
     const { nodeParent, nodeFrame, nodeCount, frameCrosses, frameKind } = profile;
@@ -318,13 +347,17 @@ class ViewTree {
 
   #addOwn(frameNodes, left) {
     const { samples, sampleCount } = this.profile;
-    const { amounts, seen, sampleNode } = this;
-    const { cpu, count, state, waits } = samples;
+    const { amounts, seen, calls, sampleNode, visibleKeys } = this;
+    const { cpu, count, state, waits, node: stacks } = samples;
     for (let sample = 0; sample < sampleCount; sample++) {
       amounts[frameNodes[sample]] += cpu[sample];
       if (left[sample] === 0) {
         const node = sampleNode[sample];
         seen[node] += count[sample];
+        // Time of a hidden function is that of the one above it; its calls are not.
+        if (calls.length > 0 && state[sample] === 0 && visibleKeys[stacks[sample]] >= 0) {
+          calls[node] += count[sample];
+        }
         if (node !== frameNodes[sample]) {
           amounts[node] += waits[state[sample]][sample];
         }
