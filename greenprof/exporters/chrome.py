@@ -117,17 +117,10 @@ class _Timeline:
         for row, lane in zip(rows, placed, strict=False):
             for one, start_ns, end_ns in lane:
                 awaits = one.kind is SliceKind.AWAIT
+                text = self._slice_name(one)
+                category, colour = str(one.kind), _COLOURS[one.kind]
                 args = self._args(one.stack)
-                text = printable(one.name)
-                self._rows.slice(
-                    row,
-                    f"await {text}" if awaits else text,
-                    str(one.kind),
-                    start_ns,
-                    end_ns,
-                    _COLOURS[one.kind],
-                    args,
-                )
+                self._rows.slice(row, text, category, start_ns, end_ns, colour, args)
                 if one.flow:
                     flows.add(one.flow, awaits, row, start_ns)
         for one in blocks:
@@ -142,6 +135,17 @@ class _Timeline:
         name = own.name if group in own.name else f"{group} ({own.name})" if own.name else group
         return printable(name)
 
+    def _slice_name(self, one: Slice) -> str:
+        """What is awaited; or what ran: the function that a stretch ended in, if that is known."""
+        name = printable(one.name)
+        if one.kind is SliceKind.AWAIT:
+            return f"await {name}"
+        group = self._profile.groups[self._profile.tracks[one.track].group].name
+        # What ran for an await has the name of what is awaited, and the line that awaits.
+        if one.flow or one.stack < 0 or one.name not in ("", group):
+            return name
+        return printable(self._profile.frames[self._profile.nodes[one.stack][1]].name)
+
     def _args(self, stack: int) -> dict[str, Any]:
         """What is said of a slice beside its name: the line, and who called it."""
         found = self._shown.get(stack)
@@ -152,20 +156,25 @@ class _Timeline:
 
 
 class _Flows:
-    """Arrows: from an await to what ran for it, and on to what ran for it next."""
+    """Arrows: from an await to the first thing that ran for it, on each row."""
 
     def __init__(self) -> None:
-        self._ends: dict[int, list[tuple[int, bool, Row]]] = {}
+        self._awaits: dict[int, tuple[int, Row]] = {}
+        self._runs: dict[int, dict[Row, int]] = {}
 
     def add(self, flow: int, awaits: bool, row: Row, start_ns: int) -> None:
-        self._ends.setdefault(flow, []).append((start_ns, not awaits, row))
+        if awaits:
+            known = self._awaits.setdefault(flow, (start_ns, row))
+            self._awaits[flow] = min(known, (start_ns, row))
+        else:
+            runs = self._runs.setdefault(flow, {})
+            runs[row] = min(runs.get(row, start_ns), start_ns)
 
     def write(self, rows: Rows) -> None:
-        for flow, ends in self._ends.items():
-            ends.sort()
-            # An arrow begins at an await; what ran before it was not for it.
-            first = next((at for at, (_, runs, _) in enumerate(ends) if not runs), len(ends))
-            rows.arrows(flow, [(row, start_ns) for start_ns, _, row in ends[first:]])
+        for flow, (start_ns, row) in self._awaits.items():
+            for to_row, to_ns in self._runs.get(flow, {}).items():
+                if to_ns >= start_ns:
+                    rows.arrow(row, start_ns, to_row, to_ns)
 
 
 def _site(frames: Iterable[Frame]) -> Frame | None:

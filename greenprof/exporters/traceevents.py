@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from greenprof.profiles import Slice, SliceKind
@@ -80,6 +80,7 @@ class Rows:
         self._events: list[dict[str, Any]] = []
         # One count for both: the readers take a row for a process's main thread if they are equal.
         self._numbers = 0
+        self._arrows = 0
 
     def process(self, name: str) -> int:
         """Return a new group of rows."""
@@ -130,16 +131,14 @@ class Rows:
         event.update(pid=row.process, tid=row.number)
         self._events.append({**event, "args": args} if args else event)
 
-    def arrows(self, number: int, ends: Sequence[tuple[Row, int]]) -> None:
-        """Join the slices that are open on rows at certain times, from the first to the last."""
-        if len(ends) < 2:
-            return
-        for at, (row, at_ns) in enumerate(ends):
-            phase = "s" if at == 0 else "f" if at == len(ends) - 1 else "t"
-            event = {"name": "awaits", "cat": "await", "ph": phase, "id": number}
-            event.update(ts=_microseconds(self._rounded(at_ns)), pid=row.process, tid=row.number)
-            if phase != "s":
-                event["bp"] = "e"
+    def arrow(self, row: Row, at_ns: int, to_row: Row, to_ns: int) -> None:
+        """Join the innermost slices that are open on two rows at certain times."""
+        self._arrows += 1
+        for phase, (process, number), ns in (("s", row, at_ns), ("f", to_row, to_ns)):
+            event = {"name": "awaits", "cat": "await", "ph": phase, "id": self._arrows}
+            event.update(ts=_microseconds(self._rounded(ns)), pid=process, tid=number)
+            if phase == "f":
+                event["bp"] = "e"  # the slice that is open then, not the next one that begins
             self._events.append(event)
 
     def events(self) -> list[dict[str, Any]]:
