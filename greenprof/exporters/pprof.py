@@ -220,8 +220,11 @@ def _parts(profile: Profile) -> Iterator[tuple[Sample, str, _Values]]:
         one.count += part.count
         one.wall_ns += part.wall_ns
         one.cpu_ns += part.cpu_ns
+    exact = calls_are(profile) == "calls"
     for index, sample in enumerate(profile.samples):
         left = _values(sample)
+        if exact and sample.state is not State.ON_CPU:
+            left = left._replace(seen=0)
         for trace_id, one in traces.get(index, {}).items():
             # A part's waiting can be more than the whole's, whose CPU time took some of it away.
             values = _values(one).at_most(left)
