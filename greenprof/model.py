@@ -29,6 +29,7 @@ __all__ = [
     "State",
     "TaskGroup",
     "Track",
+    "how_measured",
     "info_since",
     "merged_info",
     "nanoseconds_between",
@@ -302,12 +303,12 @@ def merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
     Raises OptionError if they were not measured alike: calls and samples, or times of two clocks,
     do not add up.
     """
-    for info in infos[1:]:
-        if (info.engine, info.clock) != (infos[0].engine, infos[0].clock):
-            raise OptionError(
-                f"cannot merge a profile of the {_measured(info)} with one of the "
-                f"{_measured(infos[0])}: they do not add up; give profiles recorded alike"
-            )
+    measured = list(dict.fromkeys(map(how_measured, infos)))
+    if len(measured) > 1:
+        raise OptionError(
+            f"cannot merge profiles of the {measured[0]} with those of the {measured[1]}: "
+            "they do not add up; give profiles recorded alike"
+        )
 
     def distinct(texts: Iterable[str]) -> list[str]:
         return [text for text in dict.fromkeys(texts) if text]
@@ -331,7 +332,8 @@ def merged_info(infos: list[ProfileInfo]) -> ProfileInfo:
     )
 
 
-def _measured(info: ProfileInfo) -> str:
+def how_measured(info: ProfileInfo) -> str:
+    """What numbers have to have in common to add up, in words: "exact engine, cpu clock"."""
     clock = f", {info.clock} clock" if info.clock else ""
     return printable(f"{info.engine} engine{clock}")
 

@@ -304,8 +304,16 @@ def test_a_timeline_of_an_unknown_start_begins_with_the_others(started_at: str) 
 @pytest.mark.parametrize(
     ("one", "other", "said"),
     [
-        (("exact", "cpu"), ("sampling", ""), "of the sampling engine with one of the exact engine"),
-        (("exact", "cpu"), ("exact", "wall"), "exact engine, wall clock with one of the exact"),
+        (
+            ("exact", "cpu"),
+            ("sampling", ""),
+            "exact engine, cpu clock with those of the sampling engine",
+        ),
+        (
+            ("exact", "cpu"),
+            ("exact", "wall"),
+            "exact engine, cpu clock with those of the exact engine, wall clock",
+        ),
         (("future\n\x1b[2J", ""), ("sampling", ""), r"future\\n\\x1b\[2J engine"),
     ],
 )

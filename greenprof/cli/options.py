@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from greenprof.errors import OptionError
+from greenprof.printable import printable
+
 if TYPE_CHECKING:
     from greenprof.profiles import Profile
 
@@ -41,10 +44,31 @@ def outputs(help_text: str) -> Callable[[Decorated], Decorated]:
 
 
 def load(paths: Sequence[Path]) -> Profile:
-    """Reads the profiles and merges them. Raises ProfileFileError for the first that is none."""
+    """Reads the profiles and merges them.
+
+    Raises ProfileFileError for the first that is none, and OptionError for the first that does not add up
+    with the others.
+    """
     if not paths:
         raise click.UsageError("no profile given: name the .gprof file that greenprof run saved")
     from greenprof.profiles import Profile
 
     profiles = [Profile.load(path) for path in paths]
-    return profiles[0] if len(profiles) == 1 else Profile.merge(profiles)
+    if len(profiles) == 1:
+        return profiles[0]
+    _check_alike(paths, profiles)
+    return Profile.merge(profiles)
+
+
+def _check_alike(paths: Sequence[Path], profiles: Sequence[Profile]) -> None:
+    """Raises what merging would, with the names of the files."""
+    from greenprof.model import how_measured
+
+    first = how_measured(profiles[0].info)
+    for path, profile in zip(paths, profiles, strict=True):
+        other = how_measured(profile.info)
+        if other != first:
+            raise OptionError(
+                f"cannot merge '{printable(str(path))}' ({other}) with '{printable(str(paths[0]))}' ({first}): "
+                "they do not add up; give profiles recorded alike"
+            )
