@@ -188,7 +188,7 @@ class _Look:
             owner = task
         else:
             owner = None if raw.frames and stacks.is_hub(raw.frames) else current
-        stack = _finish(raw, owner, ident, State.ON_CPU if ident == self.here else None)
+        stack = stack_of(raw, owner, ident, State.ON_CPU if ident == self.here else None)
         idle = not is_tasks and raw.owner is None and waits_for_work(frames)
         return _Running(ident, raw, task if is_tasks else None, stack, idle)
 
@@ -253,7 +253,7 @@ class _Look:
         """Make something readable of what is suspended."""
         owner = owner if raw.owner is None else raw.owner
         ident = self.thread_of(owner) if isinstance(owner, greenlet) else 0
-        return _finish(raw, owner, ident, state)
+        return stack_of(raw, owner, ident, state)
 
     def thread_of(self, owner: greenlet) -> int:
         """The thread that a greenlet belongs to."""
@@ -314,8 +314,14 @@ def _all_tasks() -> list[Any]:
     return [task for task in found if task is not None and not task.done()]
 
 
-def _finish(raw: RawStack, owner: Any, ident: int, state: State | None) -> Stack:
-    table = FrameTable()
+def stack_of(
+    raw: RawStack, owner: Any, ident: int, state: State | None, table: FrameTable | None = None
+) -> Stack:
+    """Make something readable of a look at the stack of `owner`, in the thread `ident`.
+
+    `table` keeps what is known of functions, for whoever makes many.
+    """
+    table = FrameTable() if table is None else table
     frames = []
     for frame, (kind, crosses) in zip(raw.frames, raw.kinds(), strict=True):
         code, at = position_of(frame)
