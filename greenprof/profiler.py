@@ -9,25 +9,27 @@ import os
 import platform
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from greenprof import bridges, spancontext, switches
+from greenprof import spancontext
 from greenprof._native import RLock, time
 from greenprof._version import __version__
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
-from greenprof.frames import FrameTable
-from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileBuilder, ProfileInfo
+from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileInfo
+from greenprof.recording import Options, Recording
 from greenprof.samplers import mainthread
-from greenprof.samplers.statistical import Sampler
+from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MAX_RATE_HZ = 10_000.0
+ENGINES = ("sampling", "exact")
+EXACT_CLOCKS = ("cpu", "wall")
 
 # A signal handler of the program's may start or stop a profiler in the middle of either.
 _lock = RLock()
@@ -36,12 +38,21 @@ _active: Profiler | None = None
 
 
 class Profiler:
-    """Samples the whole process between `start` and `stop`.
+    """Records the whole process between `start` and `stop`.
 
     Also a context manager, plain and async, and a decorator of functions and of coroutine
-    functions; see `__call__`. `rate_hz` is how often a second it looks, 1 to 10,000. `max_nodes`
-    bounds the memory for stacks: the number of nodes in the tree that holds them. Raises
-    OptionError for a value out of range.
+    functions; see `__call__`. `engine` is "sampling", which looks `rate_hz` times a second, 1 to
+    10,000; or "exact", which counts every call by yappi and measures it by `clock`, "cpu" or
+    "wall". `only` names the modules (and packages) whose functions the exact engine tells apart.
+    `max_nodes` bounds the memory for stacks: the number of nodes in the tree that holds them.
+
+    Beside either, `awaits` counts and measures every await over a bridge; one that a task or a
+    request makes `repeat_min` times or more for the same operation is a repeated await (0: not
+    looked for). `block_limit` in seconds records whoever keeps an event loop or a hub for longer,
+    and `on_block` is called with a `BlockInfo` each time; None for neither. `timeline` records
+    what happened when, of the last so many seconds (infinity: from the start); None for none.
+
+    Raises OptionError for a value out of range.
 
     One at a time in a process; but below ``greenprof run`` a program may profile a part of
     itself: it then gets what that part adds to the run, at the run's rate.
@@ -51,17 +62,34 @@ class Profiler:
         self,
         rate_hz: float = 100.0,
         *,
+        engine: str = "sampling",
+        clock: str = "cpu",
+        only: Sequence[str] = (),
+        awaits: bool = True,
+        repeat_min: int = DEFAULT_REPEAT_MIN,
+        block_limit: float | None = None,
+        on_block: Callable[[Any], None] | None = None,
+        timeline: float | None = None,
         max_nodes: int = DEFAULT_MAX_NODES,
         command: str | None = None,
         outermost: bool = False,
     ) -> None:
         self.rate_hz = _checked_rate(rate_hz)
-        if not _is_count(max_nodes):
-            raise OptionError(f"max_nodes is {max_nodes!r}: give a whole number of at least 1")
-        self._max_nodes = max_nodes
+        self._options = Options(
+            rate_hz=self.rate_hz,
+            max_nodes=_at_least("max_nodes", max_nodes, 1),
+            engine=_one_of("engine", engine, ENGINES),
+            clock=_one_of("clock", clock, EXACT_CLOCKS),
+            only=_modules(only),
+            awaits=bool(awaits),
+            repeat_min=_at_least("repeat_min", repeat_min, 0),
+            block_limit=_seconds("block_limit", block_limit),
+            on_block=_callable("on_block", on_block),
+            timeline=_seconds("timeline", timeline, most=math.inf),
+        )
         self._command = command
         self._outermost = outermost
-        self._sampler: Sampler | None = None
+        self._recording: Recording | None = None
         self._within: Profiler | None = None
         self._before: Profile | None = None
         self._profile: Profile | None = None
@@ -75,7 +103,7 @@ class Profiler:
     @property
     def running(self) -> bool:
         """Whether it samples just now."""
-        return self._sampler is not None or self._within is not None
+        return self._recording is not None or self._within is not None
 
     @property
     def profile(self) -> Profile:
@@ -105,8 +133,8 @@ class Profiler:
                 else:
                     _active = self
             except BaseException:  # of a signal handler of the program's, perhaps
-                if self._sampler is not None:
-                    self._sampler.stop()
+                if self._recording is not None:
+                    self._recording.stop()
                 self._end()
                 raise
         return self
@@ -117,8 +145,8 @@ class Profiler:
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started_ns = time.monotonic_ns()
         self._process_cpu_ns = time.process_time_ns()
-        self._sampler = Sampler(self.rate_hz, self._max_nodes)
-        self._sampler.start()
+        self._recording = Recording(self._options)
+        self._recording.start()
         spancontext.set_profile_id(self._profile_id)
 
     def stop(self) -> Profile:
@@ -138,8 +166,8 @@ class Profiler:
             return self.profile
 
     def _stop(self) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
+        if self._recording is not None:
+            self._recording.stop()
         self._profile = self._result()
         self._end()
 
@@ -147,7 +175,7 @@ class Profiler:
         global _active, _outermost
         if spancontext.profile_id() == self._profile_id:
             spancontext.set_profile_id(None)
-        self._sampler = self._within = self._before = None
+        self._recording = self._within = self._before = None
         if _outermost is self:
             _outermost = None
         if _active is self:
@@ -163,15 +191,11 @@ class Profiler:
             within = self._within
             profile = within.snapshot() if within.running else within.profile
             return profile.subtract(self._before)
-        if self._sampler is None:
+        if self._recording is None:
             raise ProfilerStateError("the profiler does not run: there is nothing to look at")
-        # Over the cap come markers, one below each node at most.
-        builder = ProfileBuilder(max_nodes=2 * self._max_nodes)
-        self._sampler.settle()
-        over = self._sampler.recorder.fill(builder, FrameTable())
-        return builder.build(self._info(self._sampler, over))
+        return self._recording.result(self._info(), self._started_ns)
 
-    def _info(self, sampler: Sampler, over: int) -> ProfileInfo:
+    def _info(self) -> ProfileInfo:
         return ProfileInfo(
             command=self._command if self._command is not None else _command_line(),
             python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -179,30 +203,9 @@ class Profiler:
             started_at=self._started_at,
             duration_ns=time.monotonic_ns() - self._started_ns,
             process_cpu_ns=time.process_time_ns() - self._process_cpu_ns,
-            rate_hz=self.rate_hz,
-            ticks=sampler.ticks,
-            missed_ticks=sampler.missed,
-            sampler_cpu_ns=sampler.cost_ns,
-            overflow_samples=over,
-            greenlet_switches=sampler.switches,
             pids=[self._pid],
-            warnings=self._warnings_of(sampler, over),
             profile_id=self._profile_id,
         )
-
-    def _warnings_of(self, sampler: Sampler, over: int) -> list[str]:
-        found = [*sampler.warnings, *bridges.problems()]
-        if any(state.given_up for state in switches.all_threads()):
-            found.append(
-                "another tool kept taking the greenlet tracer away; stacks of bridges that "
-                "greenprof does not know may be split from then on"
-            )
-        if over:
-            found.append(
-                f"{over} samples went over the limit of {self._max_nodes} stored stack nodes; "
-                "their innermost frames are not told apart (raise max_nodes)"
-            )
-        return found
 
     def __enter__(self) -> Self:
         return self.start()
@@ -254,13 +257,13 @@ class Profiler:
                         self.stop()
 
     def _abandon(self) -> None:
-        if self._sampler is not None:
-            self._sampler.abandon()
+        if self._recording is not None:
+            self._recording.abandon()
         self._calls = 0
         self._end()
 
 
-def profile(rate_hz: float = 100.0, *, max_nodes: int = DEFAULT_MAX_NODES) -> Profiler:
+def profile(rate_hz: float = 100.0, **options: Any) -> Profiler:
     """Profile a block or a function.
 
     ::
@@ -271,7 +274,7 @@ def profile(rate_hz: float = 100.0, *, max_nodes: int = DEFAULT_MAX_NODES) -> Pr
 
     Works as ``with``, ``async with`` and decorator; see `Profiler` for the options and errors.
     """
-    return Profiler(rate_hz, max_nodes=max_nodes)
+    return Profiler(rate_hz, **options)
 
 
 def _checked_rate(rate_hz: float) -> float:
@@ -286,8 +289,38 @@ def _checked_rate(rate_hz: float) -> float:
     return rate
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
+def _at_least(option: str, value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{option} is {value!r}: give a whole number of at least {least}")
+    return value
+
+
+def _one_of(option: str, value: str, values: tuple[str, ...]) -> str:
+    if value not in values:
+        raise OptionError(f"{option} is {value!r}: give one of {', '.join(map(repr, values))}")
+    return value
+
+
+def _modules(only: Any) -> tuple[str, ...]:
+    names = only if isinstance(only, (list, tuple, set, frozenset)) else None
+    if names is None or not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"only is {only!r}: give a list of module names")
+    return tuple(names)
+
+
+def _seconds(option: str, value: Any, most: float = 3600.0) -> float | None:
+    if value is None:
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value <= most:
+        raise OptionError(f"{option} is {value!r}: give seconds above 0, or None for none")
+    return float(value)
+
+
+def _callable(option: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise OptionError(f"{option} is {value!r}: give a function that takes a BlockInfo")
+    return value
 
 
 def _command_line() -> str:
@@ -295,27 +328,27 @@ def _command_line() -> str:
     return " ".join(arguments)
 
 
-def _running_samplers() -> list[Sampler]:
+def _running_recordings() -> list[Recording]:
     found = (_active, _outermost)
-    return [running._sampler for running in found if running and running._sampler]
+    return [running._recording for running in found if running and running._recording]
 
 
 def _at_exit() -> None:
     # The interpreter takes its signal handlers down, but not our timers, whose signals would then
     # end the process. What was recorded stays.
-    for sampler in _running_samplers():
-        sampler.stop()
+    for recording in _running_recordings():
+        recording.stop()
 
 
 def _before_fork() -> None:
     _lock.acquire()
-    for sampler in _running_samplers():
-        sampler.before_fork()
+    for recording in _running_recordings():
+        recording.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for sampler in _running_samplers():
-        sampler.after_fork_in_parent()
+    for recording in _running_recordings():
+        recording.after_fork_in_parent()
     _lock.release()
 
 

@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"integrations"}),
     frozenset({"__init__"}),
     frozenset({"profiler", "dumps", "blocking"}),
+    frozenset({"recording"}),
     frozenset({"spans", "samplers"}),
     frozenset({"handovers"}),
     frozenset({"capture"}),

@@ -61,16 +61,24 @@ class AwaitAccount(Handovers):
     """Counts and measures every await, until stopped; to be started once.
 
     `max_sites` bounds the number of sites, `repeat_min` is how often a task makes an await before
-    it counts as repeated (0: not looked for). `observer` is called at the end of each await, in
+    it counts as repeated (0: not looked for). With `as_samples` the time of the awaits becomes
+    samples too, for an engine that measures none itself. `observer` is called at the end of each await, in
     the tracer: it has to be quick and must not raise.
     """
 
-    def __init__(self, *, max_sites: int = MAX_SITES, repeat_min: int = DEFAULT_REPEAT_MIN) -> None:
+    def __init__(
+        self,
+        *,
+        max_sites: int = MAX_SITES,
+        repeat_min: int = DEFAULT_REPEAT_MIN,
+        as_samples: bool = False,
+    ) -> None:
         self.observer: Observer | None = None
         self._lock = RLock()
         self._recorder = Recorder(MAX_NODES)
         self._sites = Sites(self._recorder, self._lock, max_sites)
         self._repeats = Repeats(repeat_min)
+        self._as_samples = as_samples
         # id(task or greenlet), or a thread's (ident,) -> its unit
         self._units: dict[Any, Unit] = {}
         # The keys of units whose owners are gone.
@@ -141,6 +149,8 @@ class AwaitAccount(Handovers):
             self._close_units()
             placed = self._recorder.place(builder, table)
             self._placed = self._sites.stats(placed)
+            if self._as_samples:
+                self._sites.add_samples(placed, builder)
             repeats = self._repeats.copy()
             for unit in list(self._units.values()):
                 repeats.add(unit, self._sites.lines)
@@ -281,6 +291,8 @@ class AwaitAccount(Handovers):
                 totals.cancelled += 1
             else:
                 totals.errors += 1
+        if self._as_samples:
+            totals.own_ns += unit.own_ns(start_ns, duration_ns)
         if self._repeats.least:
             unit.add(totals.site, start_ns, end_ns, frame, line)
         if self._over:
@@ -292,7 +304,7 @@ class AwaitAccount(Handovers):
     def _new_site(
         self, key: SiteKey, ended: _Ended, line: FrameType, code: CodeType | None
     ) -> Totals | None:
-        def describe() -> tuple[str, str, RawStack]:
+        def describe() -> tuple[str, str, RawStack, str]:
             awaited, bridge, *_ = names.info_of(
                 ended, ended.frame, ended.other, ended.awaitable, ended.bridge
             )
@@ -300,7 +312,7 @@ class AwaitAccount(Handovers):
             followed = switches.of_thread(get_ident())
             raw, _ = stacks.running(ended.frame, getcurrent(), followed, task)
             raw.end_at(line)
-            return awaited, bridge, raw
+            return awaited, bridge, raw, labels.thread_name(get_ident())
 
         return self._sites.new(key, (line.f_code, code), describe)
 

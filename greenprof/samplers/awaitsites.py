@@ -7,7 +7,14 @@ from types import CodeType
 from typing import NamedTuple
 
 from greenprof._native import RLock, thread_local
-from greenprof.profiles import AwaitStats
+from greenprof.profiles import (
+    AwaitStats,
+    Frame,
+    FrameKind,
+    FrameOrigin,
+    ProfileBuilder,
+    State,
+)
 from greenprof.samplers.recorder import Placed, Recorder
 from greenprof.stacks import RawStack
 
@@ -24,6 +31,8 @@ class _Site(NamedTuple):
     node: int
     awaited: str
     bridge: str
+    thread: int
+    """The one that awaited it first."""
     codes: tuple[CodeType, CodeType | None]
     """Kept, so that their ids stay taken."""
 
@@ -52,6 +61,7 @@ class Totals:
         """Add what another thread counted."""
         self.count += other.count
         self.total_ns += other.total_ns
+        self.own_ns += other.own_ns
         self.min_ns = min(self.min_ns, other.min_ns)
         self.max_ns = max(self.max_ns, other.max_ns)
         self.errors += other.errors
@@ -92,11 +102,11 @@ class Sites:
         self,
         key: SiteKey,
         codes: tuple[CodeType, CodeType | None],
-        describe: Callable[[], tuple[str, str, RawStack]],
+        describe: Callable[[], tuple[str, str, RawStack, str]],
     ) -> Totals | None:
         """Make a site's totals in this thread's table; None, if there are too many sites.
 
-        `describe` says what is awaited, over which bridge, and gives the stack down to the line.
+        `describe` says what is awaited, over which bridge, the stack down to the line, the thread.
         """
         with self._lock:
             site = self._known.get(key)
@@ -104,22 +114,19 @@ class Sites:
                 if len(self._sites) >= self._most:
                     self.lost += 1
                     return None
-                awaited, bridge, raw = describe()
+                awaited, bridge, raw, thread = describe()
                 node = self._recorder.node(raw)
                 site = self._known[key] = len(self._sites)
                 self.lines.append((key[1], key[2]))
-                self._sites.append(_Site(key[0], node, awaited, bridge, codes))
+                self._sites.append(
+                    _Site(key[0], node, awaited, bridge, self._recorder.thread(thread), codes)
+                )
         totals = self.table()[key] = Totals(site)
         return totals
 
     def stats(self, placed: Placed) -> list[AwaitStats]:
         """What all threads counted at each site so far; the counts may be 0."""
-        sites = list(self._sites)
-        totals = [Totals(site) for site in range(len(sites))]
-        for table in list(self._tables):
-            for one in list(table.values()):
-                if one.site < len(totals):
-                    totals[one.site].add(one)
+        sites, totals = self._totals()
         return [
             AwaitStats(
                 group=placed.groups[site.group],
@@ -136,3 +143,23 @@ class Sites:
             )
             for site, one in zip(sites, totals, strict=True)
         ]
+
+    def add_samples(self, placed: Placed, builder: ProfileBuilder) -> None:
+        """Add the time of the awaits as samples of tasks that wait, nested ones' only once."""
+        for site, one in zip(*self._totals(), strict=True):
+            if one.count:
+                awaited = Frame(
+                    site.awaited, "", kind=FrameKind.AWAITED, origin=FrameOrigin.LIBRARY
+                )
+                node = builder.node(placed.node(site.node), builder.frame(awaited))
+                group, thread = placed.groups[site.group], placed.threads[site.thread]
+                builder.add(group, thread, node, State.AWAITING, one.count, one.own_ns)
+
+    def _totals(self) -> tuple[list[_Site], list[Totals]]:
+        sites = list(self._sites)
+        totals = [Totals(site) for site in range(len(sites))]
+        for table in list(self._tables):
+            for one in list(table.values()):
+                if one.site < len(totals):
+                    totals[one.site].add(one)
+        return sites, totals

@@ -16,6 +16,8 @@ __all__ = ["Repeats", "Unit", "operation_of"]
 #: Sites that are told apart in one unit, and operations at one site.
 MAX_SITES = 1_000
 MAX_OPERATIONS = 200
+#: Awaits one after another inside of another one whose starts are told apart.
+MAX_ENDED = 64
 # How far from the await the texts are looked for, and how much of each counts.
 _SEARCH_DEPTH = 30
 _MAX_TEXT = 10_000
@@ -27,7 +29,7 @@ class Unit:
     `looks` is how often it will be asked for its route again.
     """
 
-    __slots__ = ("end_ns", "group", "in_request", "looks", "owner", "sites", "start_ns")
+    __slots__ = ("_ended", "end_ns", "group", "in_request", "looks", "owner", "sites", "start_ns")
 
     def __init__(self, group: int, start_ns: int, *, in_request: bool) -> None:
         #: A weak reference to the task or greenlet; None for a thread's own sync code.
@@ -38,6 +40,19 @@ class Unit:
         self.start_ns = start_ns
         self.end_ns = start_ns
         self.sites: dict[int, _AtSite] = {}
+        # Awaits that are over: when each began, and its time; those inside another go with it.
+        self._ended: list[tuple[int, int]] = []
+
+    def own_ns(self, start_ns: int, duration_ns: int) -> int:
+        """The time of an await that ends now, less that of the awaits inside of it."""
+        own_ns, ended = duration_ns, self._ended
+        while ended and ended[-1][0] >= start_ns:
+            own_ns -= ended.pop()[1]
+        if len(ended) >= MAX_ENDED:
+            (first_ns, one_ns), (_, other_ns) = ended[:2]
+            ended[:2] = [(first_ns, one_ns + other_ns)]
+        ended.append((start_ns, duration_ns))
+        return max(own_ns, 0)
 
     def add(self, site: int, start_ns: int, end_ns: int, top: FrameType, line: FrameType) -> None:
         """Count an await that ended: between `top`, where the sync code waits, and its line."""
