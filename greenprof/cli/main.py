@@ -14,7 +14,7 @@ from greenprof.errors import GreenprofError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "view", "show", "export")
+COMMANDS = ("run", "view", "show", "export", "merge")
 
 EPILOG = """\b
 Examples:

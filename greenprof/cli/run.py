@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from greenprof.cli import options, spanoptions
+from greenprof.cli import options, recordoptions, spanoptions
 from greenprof.cli.imports import OwnImports
 from greenprof.cli.otlp import is_endpoint
 from greenprof.cli.program import Program, leave, report_uncaught, run_as_main
@@ -37,6 +37,9 @@ Examples:
   greenprof run -o report.html app.py      a report to open in a browser
   greenprof run -o out.speedscope.json -o out.gprof app.py
   greenprof run -o - --format collapsed app.py | flamegraph.pl > out.svg
+  greenprof run --block-limit 100ms app.py ... and what keeps the event loop for longer
+  greenprof run -o app.trace.json app.py   what happened when, for Perfetto
+  greenprof run --engine exact app.py      every call counted and timed
   greenprof run --otlp host:4317 app.py    spans of its awaits to an OpenTelemetry collector
   greenprof run --spans app.jsonl app.py   ... or into a file
 
@@ -135,17 +138,6 @@ def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Tar
     return args, None
 
 
-def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    try:
-        rate_hz = float(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no number; give samples per second") from None
-    from greenprof.profiler import Profiler
-
-    # It knows what it can do, and says so before any program has run.
-    return Profiler(rate_hz).rate_hz
-
-
 @click.command(cls=RunCommand, epilog=EPILOG)
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.option("-c", "code", metavar="CODE", help="Run code, as python -c does.")
@@ -154,14 +146,7 @@ def check_rate(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
     "  [default: a summary, and a new .gprof file]"
 )
 @options.format_name
-@click.option(
-    "--rate",
-    default="100",
-    callback=check_rate,
-    metavar="HZ",
-    show_default=True,
-    help="Samples per second.",
-)
+@recordoptions.recorded
 @options.clock
 @spanoptions.otlp
 @spanoptions.spans
@@ -175,7 +160,6 @@ def command(
     /,
     paths: tuple[str, ...],
     format_name: str | None,
-    rate: float,
     clock: str,
     otlp: str | None,
     spans: str | None,
@@ -184,7 +168,7 @@ def command(
     *,
     force: bool,
     quiet: bool,
-    **_shown_in_help: object,
+    **others: Any,
 ) -> Callable[[], int]:
     """Run a program and profile it.
 
@@ -197,6 +181,7 @@ def command(
     from greenprof.cli.outputs import plan_outputs
 
     outputs = plan_outputs(paths, format_name, force=force)
+    recorded = recordoptions.profiler_options(ctx, others, outputs)
     planned = spanoptions.plan(otlp, spans, span_min, span_stack, force=force, outputs=outputs)
     try:
         program = target.find()
@@ -217,13 +202,18 @@ def command(
                 delivery(profile)
 
         session = Session(deliver, spanoptions.recording(planned, program.label, quiet=quiet))
-        return _profile(program, session, imports, rate_hz=rate, shown=str(target))
+        return _profile(program, session, imports, recorded, shown=str(target))
 
     return job
 
 
 def _profile(
-    program: Program, session: Session, imports: OwnImports, *, rate_hz: float, shown: str
+    program: Program,
+    session: Session,
+    imports: OwnImports,
+    recorded: dict[str, Any],
+    *,
+    shown: str,
 ) -> int:
     begun = False
 
@@ -235,7 +225,7 @@ def _profile(
 
     leave_out_above(run_as_main.__code__)
     try:
-        session.start(rate_hz=rate_hz, command=shown)
+        session.start(recorded, command=shown)
         imports.hide(program.path0)
         error = run_as_main(program, begins)
     except GreenprofError:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
@@ -55,14 +55,14 @@ class Session:
         self._ending_signal: int | None = None
         self._ending_since_ns = 0
 
-    def start(self, *, rate_hz: float, command: str) -> None:
-        """Starts to record. Raises GreenprofError where that is not possible."""
+    def start(self, recorded: dict[str, Any], *, command: str) -> None:
+        """Starts to record, with these options of `Profiler`. Raises GreenprofError where that is not possible."""
         # Before anything else registers itself: handlers run last to first, so ours runs after those
         # of the program and of every module it imports.
         atexit.register(self._at_exit)
         from greenprof.profiler import Profiler
 
-        self._profiler = Profiler(rate_hz, outermost=True, command=command)
+        self._profiler = Profiler(**recorded, outermost=True, command=command)
         self._profiler.start()
         self._phase = Phase.RECORDING
         if self._spans is not None:

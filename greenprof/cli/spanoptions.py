@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from greenprof.cli.otlp import Destination, find_destination
 from greenprof.cli.outputs import STDOUT, Output
+from greenprof.cli.recordoptions import seconds_in
 from greenprof.errors import OutputError
 from greenprof.output import check_output
 from greenprof.printable import printable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["OTLP", "Plan", "minimum", "otlp", "plan", "recording", "spans", "stack"]
 
 OTLP = "--otlp"
-DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(us|µs|ms|s)")
-UNITS_S = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 STACKS = ("never", "slow", "always")
 SLOW_S = 0.1
 
@@ -37,14 +35,6 @@ class Plan:
     """As it was typed, and made absolute."""
     force: bool
     options: dict[str, Any]
-
-
-def seconds_in(text: str) -> float:
-    """A duration as it is typed, in seconds. Raises BadParameter."""
-    found = DURATION.fullmatch(text.strip())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no duration; give one with its unit, such as 5ms")
-    return float(found[1]) * UNITS_S[found[2]]
 
 
 def _minimum(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

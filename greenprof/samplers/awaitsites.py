@@ -53,7 +53,7 @@ class Totals:
 
     def __init__(self, site: int) -> None:
         self.site = site
-        self.count = self.total_ns = self.max_ns = self.errors = self.cancelled = 0
+        self.count = self.total_ns = self.own_ns = self.max_ns = self.errors = self.cancelled = 0
         self.min_ns = 1 << 62
         self.durations: dict[int, int] = {}
 
