@@ -117,7 +117,8 @@ class Rows:
     ) -> None:
         """Add a stretch. `colour` is one of the names that chrome://tracing reserves."""
         start_ns, end_ns = self._rounded(start_ns), self._rounded(end_ns)
-        event = {"name": name, "cat": category, "ph": "X", "ts": _microseconds(start_ns)}
+        event: dict[str, Any] = {"name": name, "cat": category, "ph": "X"}
+        event["ts"] = _microseconds(start_ns)
         event["dur"] = _microseconds(end_ns - start_ns)
         event.update(pid=row.process, tid=row.number, cname=colour)
         if args:
@@ -127,7 +128,7 @@ class Rows:
     def mark(self, row: Row, name: str, category: str, at_ns: int, args: dict[str, Any]) -> None:
         """Add a mark on a row."""
         at = _microseconds(self._rounded(at_ns))
-        event = {"name": name, "cat": category, "ph": "i", "s": "t", "ts": at}
+        event: dict[str, Any] = {"name": name, "cat": category, "ph": "i", "s": "t", "ts": at}
         event.update(pid=row.process, tid=row.number)
         self._events.append({**event, "args": args} if args else event)
 
@@ -135,7 +136,8 @@ class Rows:
         """Join the innermost slices that are open on two rows at certain times."""
         self._arrows += 1
         for phase, (process, number), ns in (("s", row, at_ns), ("f", to_row, to_ns)):
-            event = {"name": "awaits", "cat": "await", "ph": phase, "id": self._arrows}
+            event: dict[str, Any] = {"name": "awaits", "cat": "await", "ph": phase}
+            event["id"] = self._arrows
             event.update(ts=_microseconds(self._rounded(ns)), pid=process, tid=number)
             if phase == "f":
                 event["bp"] = "e"  # the slice that is open then, not the next one that begins

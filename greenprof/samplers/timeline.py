@@ -8,6 +8,7 @@ How slices lie within one another, and which belong together, is found out when 
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -78,7 +79,7 @@ class Timeline:
     """Records a timeline, until stopped; to be started once.
 
     At most `max_slices` stretches are kept, the latest ones; in a profile, those of the last
-    `seconds` (None: all that are kept). Awaits come from `account`, loop blockers from `blocks`,
+    `seconds`, up to now or to its end. Awaits come from `account`, loop blockers from `blocks`,
     each None if it is not to be had; both have to be filled into a profile before this.
 
     On uvloop, whose steps nothing can be put round, there are awaits and blockers only.
@@ -90,7 +91,7 @@ class Timeline:
         blocks: Observed | None = None,
         *,
         max_slices: int = DEFAULT_MAX_SLICES,
-        seconds: float | None = None,
+        seconds: float = math.inf,
     ) -> None:
         self._account = account
         self._blocks = blocks
@@ -109,6 +110,7 @@ class Timeline:
         self._place_of: list[tuple[CodeType, int] | str] = [""]
         self._own: dict[int, tuple[CodeType, bool]] = {}
         self._running = False
+        self._stopped_ns = 0
         self.lost_slices = 0
         """Stretches that later ones took the place of, in the profile filled last."""
 
@@ -125,11 +127,12 @@ class Timeline:
 
     def stop(self) -> None:
         """Stop, from any thread; what was recorded stays. A second call does nothing."""
-        if not self._running:
-            return
-        self._running = False
-        for record in self._lasting():
-            self._ring.append(record)
+        if self._running:
+            self._stopped_ns = time.monotonic_ns()
+            lasting = self._lasting()
+            self._running = False
+            self._ring.extend(lasting)
+        # Again if the first call was interrupted.
         steps.remove_listener(self._ran)
         self._leave()
 
@@ -155,7 +158,8 @@ class Timeline:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the profile has to know."""
-        return []
+        problem = steps.problem()
+        return [] if problem is None else [f"a stretch is not in the timeline: {problem}"]
 
     @property
     def cost_ns(self) -> int:
@@ -334,9 +338,9 @@ class Timeline:
         self.lost_slices = max(latest - len(records), 0)
         if self._running:
             records += self._lasting()
-        now_ns = time.monotonic_ns()
+        now_ns = time.monotonic_ns() if self._running else self._stopped_ns
         since_ns = started_ns
-        if self._seconds is not None:
+        if self._seconds < math.inf:
             since_ns = max(since_ns, now_ns - int(self._seconds * 1e9))
         found: dict[int, TrackSlices] = {}
         places: dict[int, tuple[int, str]] = {}
@@ -410,6 +414,11 @@ def _callback_name(callback: Any) -> str:
 
 def _name_of(owner: Any, label: str) -> str:
     """The name of one task or greenlet among those that share a label."""
-    find = getattr(owner, "get_name", None)
-    name = getattr(owner, "name", None) if find is None else find()
+    try:
+        find = getattr(owner, "get_name", None)
+        name = getattr(owner, "name", None) if find is None else find()
+    except Exception as error:  # a class of somebody's own
+        if from_signal_handler(error):
+            raise
+        name = None
     return name[:200] if isinstance(name, str) and name else label
