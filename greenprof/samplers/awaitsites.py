@@ -47,6 +47,7 @@ class Totals:
         "errors",
         "max_ns",
         "min_ns",
+        "own_ns",
         "site",
         "total_ns",
     )
