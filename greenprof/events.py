@@ -139,15 +139,9 @@ class EventTables:
         # Numbers of flows are a process's own, too.
         flows = self._last_flow
         for one in events.slices:
-            self.add_slice(
-                dataclasses.replace(
-                    one,
-                    track=tracks[one.track],
-                    start_ns=one.start_ns + shift_ns,
-                    stack=ids.stack(one.stack),
-                    flow=one.flow and one.flow + flows,
-                )
-            )
+            start_ns, flow = one.start_ns + shift_ns, one.flow and one.flow + flows
+            place = tracks[one.track], one.kind, start_ns, one.duration_ns
+            self.add_slice(Slice(*place, ids.stack(one.stack), one.name, flow))
 
     def build(self, frames: Sequence[Frame], nodes: Sequence[tuple[int, int]]) -> Events:
         """Return the tables so far, which later additions do not change.
@@ -306,7 +300,7 @@ def _block_difference(block: Block, earlier: Block | None) -> Block:
 # A clock that was read twice out of order must not make a file that does not load, nor a sum of
 # numbers that a file barely holds.
 def _within(number: int) -> int:
-    return min(max(number, 0), MAX_NUMBER)
+    return number if 0 <= number <= MAX_NUMBER else min(max(number, 0), MAX_NUMBER)
 
 
 def _whole_await(stats: AwaitStats) -> AwaitStats:

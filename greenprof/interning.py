@@ -139,6 +139,9 @@ class Renumbering:
 
     def stack(self, node: int) -> int:
         """Return the interner's number of a stack; -1 of the empty one."""
+        found = self._nodes.get(node)
+        if found is not None:
+            return found
         missing = []
         while node not in self._nodes:
             missing.append(node)
