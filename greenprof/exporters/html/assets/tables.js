@@ -247,7 +247,9 @@ class ReportTables {
       return fn < 0 ? [] : lineRows(profile, fn, scope, shown);
     }
     if (tab === "tasks") {
-      return groupRows(profile, scope);
+      // A task may be known by what it awaited only.
+      return groupRows(profile, scope).filter((row) => row.tasks + row.seen + row.cpu > 0
+        || row.awaiting + row.ready + row.blocked + row.idle > 0);
     }
     const wanted = (row) => !mine || row.origin === "app";
     if (COUNTED_TABS.includes(tab)) {
