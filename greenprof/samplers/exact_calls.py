@@ -1,0 +1,401 @@
+"""Which node of the call tree a call belongs to: what yappi asks at each call.
+
+Most calls are told by the caller's frame, whose node is known, in a few hundred nanoseconds. What
+has no caller in its own greenlet, or is awaited on behalf of sync code, is put below those whose
+stack it belongs to, as `greenprof.stacks` has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from itertools import chain, repeat
+from types import CodeType, FrameType
+from typing import Any, Final
+from weakref import ref
+
+from greenlet import getcurrent, greenlet
+
+from greenprof import labels, loops, stacks, switches
+from greenprof._native import get_ident, thread_local
+from greenprof.bridges import Part, role_of
+from greenprof.interrupted import from_signal_handler
+from greenprof.samplers.exact_contexts import Contexts
+from greenprof.samplers.exact_coroutines import Entered
+from greenprof.samplers.exact_deferred import add_hook, raise_later
+from greenprof.samplers.exact_steps import Entries
+from greenprof.samplers.exact_tree import CROSSING, LOOKED_AT, NOWHERE, Node, Tree
+from greenprof.stacks import AWAITED, BOUNDARY, is_hub, walk
+from greenprof.switches import CO_AWAITS
+
+#: Frames remembered with their nodes; those that live are found again when these are forgotten.
+MAX_FRAMES: Final = 200_000
+#: Tasks remembered with their groups, before the first look for those that are gone.
+MIN_TASKS: Final = 4096
+#: Kinds of trouble that are told apart.
+MAX_TROUBLES: Final = 20
+
+
+class Here(thread_local):  # type: ignore[misc]
+    """What belongs to one thread: who answers yappi there, and what that has to know."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.free: list[int] = []
+        self.entered = Entered()
+        # Greenlets that may have begun before they were seen: their callers are not known.
+        self.older: set[int] = set()
+        self.quick = calls.answers(quick=True)
+        self.answers: Iterator[int] = self.quick
+        calls.generators.append(self.quick)
+
+
+class Calls:
+    """Gives each call the number of its node.
+
+    A profile hook must not raise: yappi would print the error and ask no more. What a signal
+    handler of the program's raises in here is raised in the program a moment later.
+    """
+
+    def __init__(self, tree: Tree, profile_event: Any) -> None:
+        self.tree = tree
+        self.entries = Entries()
+        self.troubles: dict[str, int] = {}
+        self.generators: list[Any] = []
+        self._profile_event = profile_event
+        # Nodes by the ids of frames; only those of living frames mean anything.
+        self._frames: dict[int, Node] = {}
+        self._met: dict[int, tuple[Any, Node]] = {}
+        self._prune_at = MIN_TASKS
+        self._threads_met: dict[int, ref[greenlet]] = {}
+        self._gives_back = False
+        self.here = Here(self)
+        self.contexts = Contexts(lambda: self.here.free, self._older)
+
+    def callback(self, gives_back: bool) -> Any:
+        """What yappi is to ask for the number of each call; one generator answers in each thread.
+
+        A generator, because it can catch what signal handlers raise before its first own step. It
+        gives references to coroutines back if told to, see `exact_coroutines`.
+        """
+        self._gives_back = gives_back
+        add_hook(Calls.answers.__code__)
+        return map(next, map(getattr, repeat(self.here), repeat("answers"))).__next__
+
+    def answers(self, quick: bool) -> Generator[int, None, None]:
+        """The number of each call in one thread, whenever asked; all are looked at if not `quick`."""
+        getframe = sys._getframe
+        frames = self._frames
+        plain = self.entries.plain
+        stepping = self.entries.stepping
+        place = self._place
+        step = self._step
+        number = NOWHERE
+        while True:
+            try:
+                while True:
+                    yield number
+                    number = NOWHERE
+                    frame = getframe(1)
+                    code = frame.f_code
+                    key = id(code)
+                    if not quick:
+                        number = place(frame, code)
+                    elif frame.f_lasti == (first := plain.get(key)):
+                        node = frames[id(frame.f_back)].children[key]
+                        frames[id(frame)] = node
+                        node.calls += 1
+                        number = node.number
+                    elif first is not None:
+                        node = frames[id(frame)]  # it calls a C function
+                        number = node.number if node.code is code else place(frame, code)
+                    elif key in stepping:
+                        number = step(frame, code)
+                    else:
+                        number = place(frame, code)
+                    frame = None  # type: ignore[assignment]  # it must not live on here
+            except GeneratorExit:
+                return
+            except KeyError:
+                try:
+                    number = place(frame, code)
+                except BaseException as error:
+                    self._trouble(error)
+            except BaseException as error:
+                self._trouble(error)
+            frame = None  # type: ignore[assignment]
+
+    def _trouble(self, error: BaseException) -> None:
+        if from_signal_handler(error):
+            raise_later(error)
+            return
+        text = f"{type(error).__name__}: {error}"
+        if text in self.troubles or len(self.troubles) < MAX_TROUBLES:
+            self.troubles[text] = self.troubles.get(text, 0) + 1
+
+    def _older(self, one: greenlet) -> None:
+        """Look closely at the next call in a greenlet that was not seen to begin."""
+        here = self.here
+        here.older.add(id(one))
+        if here.answers is here.quick:
+            close = self.answers(quick=False)
+            self.generators.append(close)
+            here.answers = close
+
+    def switched(
+        self, _event: str, _origin: greenlet, target: greenlet, frame: Any, handed: bool
+    ) -> None:
+        """Listen to switches: a greenlet begins, or a coroutine is to await for one."""
+        if frame is None:
+            self.contexts.begin(target)
+        elif handed:
+            node = self._frames.get(id(frame))
+            if node is not None and not node.is_bridge and node.code is frame.f_code:
+                _make_bridge(node)
+
+    def _step(self, frame: FrameType, code: CodeType) -> int:
+        """The number of a call in a generator or coroutine, or of its next step."""
+        steps = self.entries.stepping[id(code)]
+        node = self._frames.get(id(frame))
+        lasti = frame.f_lasti
+        if lasti not in steps.all:  # it calls a C function
+            if node is None or node.code is not code:
+                return self._place(frame, code)
+            return node.number
+        awaits = code.co_flags & CO_AWAITS
+        if awaits and self._gives_back:
+            self.here.entered.enter(frame)
+        if lasti != steps.first and lasti not in steps.yielded:
+            if node is not None and node.code is code:
+                return node.number
+            return self._place(frame, code, entered=True)
+        parent = self._frames.get(id(frame.f_back))
+        node = None if parent is None else parent.children.get(id(code))
+        if node is None:
+            return self._place(frame, code, entered=True)
+        self._frames[id(frame)] = node
+        if lasti == steps.first:
+            node.calls += 1
+        return node.number
+
+    def _place(self, frame: FrameType, code: CodeType, entered: bool = False) -> int:
+        """Find the node of a call whose caller is not known, or has to be looked for."""
+        self.entries.learn(code)
+        key, lasti = id(code), frame.f_lasti
+        steps = self.entries.stepping.get(key)
+        if steps is None:
+            began = enters = lasti == self.entries.plain.get(key)
+        else:
+            enters = lasti in steps.all
+            began = lasti == steps.first
+            if enters and not entered and self._gives_back and code.co_flags & CO_AWAITS:
+                self.here.entered.enter(frame)
+        current = getcurrent()
+        older = id(current) in self.here.older
+        node: Node | None = None
+        if not older:
+            known = self._frames.get(id(frame))
+            if began or (steps is not None and lasti in steps.yielded):
+                node = self._below_caller(frame, code, current)
+            elif known is not None and (known.code is code or _is_overflow(known)):
+                node = known
+        if node is None:
+            node = self._unify(frame, current, older)
+        if len(self._frames) >= MAX_FRAMES:
+            self._frames.clear()
+        self._frames[id(frame)] = node
+        if began:
+            node.calls += 1
+        if older:
+            self._enter_older(frame.f_back if enters else frame, current)
+        return node.number
+
+    def _below_caller(self, frame: FrameType, code: CodeType, current: greenlet) -> Node | None:
+        """The node of a function that is entered, if it is told by its caller's; None if not."""
+        back = frame.f_back
+        module = frame.f_globals.get("__name__")
+        if back is None:
+            return self._below_parent(code, module, current)
+        parent = self._frames.get(id(back))
+        if parent is None or (parent.code is not back.f_code and not _is_overflow(parent)):
+            return None
+        mark = _mark(parent, back.f_code, code)
+        if not mark:
+            return self.tree.child(parent, code, module)
+        state = switches.of_thread(get_ident())
+        waiter = None if state is None else state.awaited_by(back)
+        if waiter is None:
+            if code.co_flags & CO_AWAITS:
+                return None
+            return self.tree.child(parent, code, module, mark)
+        site = waiter.gr_frame
+        above = None if site is None else self._frames.get(id(site))
+        if above is None or site is None or above.code is not site.f_code:
+            return None
+        above.real.kind = BOUNDARY
+        node = self.tree.child(above, code, module, CROSSING)
+        _mark_awaited(node)
+        return node
+
+    def _below_parent(self, code: CodeType, module: str | None, current: greenlet) -> Node | None:
+        """The node of the first function of a greenlet, below whoever started that."""
+        parent = current.parent
+        frame = None if parent is None else parent.gr_frame
+        node = None if frame is None else self._frames.get(id(frame))
+        if frame is None or node is None or node.code is not frame.f_code or node.below_hub:
+            return None
+        role = role_of(code)
+        if role is not None and role.part is Part.HUB:
+            return None
+        if frame.f_code.co_flags & CO_AWAITS:
+            node.real.kind = BOUNDARY
+        return self.tree.child(node, code, module, CROSSING)
+
+    def _unify(self, frame: FrameType, current: greenlet, older: bool) -> Node:
+        """The node of what runs, found by its whole stack."""
+        ident = get_ident()
+        task = loops.current_task(loops.running_loop())
+        raw, is_tasks = stacks.running(frame, current, switches.of_thread(ident), task)
+        owner: Any = None
+        if raw.owner is None:
+            owner = task if is_tasks else _task_greenlet(current)
+        node = self._root(owner, raw, ident)
+        # Frames of other tasks are in the trees of theirs.
+        own = {id(one): one for one in _chain(frame)}
+        kinds = raw.kinds()
+        segments = {at: kind for at, kind, _ in raw.segments}
+        segment = stacks.PYTHON
+        for at, (one, (kind, crosses)) in enumerate(zip(raw.frames, kinds, strict=True)):
+            segment = segments.get(at, segment)
+            known = self._frames.get(id(one)) if id(one) in own and not older else None
+            if known is not None and one is not frame and known.code is one.f_code:
+                node = known
+                continue
+            above = raw.frames[at - 1].f_code if at else None
+            mark = CROSSING if crosses else _mark(node, above, one.f_code)
+            module = one.f_globals.get("__name__") if isinstance(one, FrameType) else None
+            node = self.tree.child(node, one.f_code, module, mark)
+            if segment == AWAITED:
+                _mark_awaited(node)
+            if kind == BOUNDARY:
+                node.real.kind = BOUNDARY
+            if id(one) in own:
+                self._frames[id(one)] = node
+        if not raw.frames or raw.frames[-1] is not frame:  # one that stacks leave out
+            node = self.tree.child(node, frame.f_code, frame.f_globals.get("__name__"))
+        return node
+
+    def _root(self, owner: Any, raw: stacks.RawStack, ident: int) -> Node:
+        """The root of the tree of a task, of a greenlet that is one, or of a thread (None)."""
+        met = self._met
+        key = -ident if owner is None else id(owner)
+        found = met.get(key)
+        subject = getcurrent() if owner is None else owner
+        if found is not None and (owner is None or found[0]() is subject):
+            return found[1]
+        thread = labels.thread_name(ident)
+        name, kind = labels.label_of(owner, raw, ident)
+        root = self.tree.root(labels.fold_numbers(name) if owner is None else name, kind, thread)
+        self.tree.count_task(root)
+        met[key] = ref(subject), root
+        if len(met) > self._prune_at:
+            for number, (reference, _) in list(met.items()):
+                if reference() is None:
+                    met.pop(number, None)
+            self._prune_at = max(MIN_TASKS, 2 * len(met))
+        return root
+
+    def thread_begins(self) -> None:
+        """Forget what ran under this thread's identity before."""
+        self._met.pop(-get_ident(), None)
+
+    def _enter_older(self, frame: FrameType | None, current: greenlet) -> None:
+        """Tell yappi of the calls that were under way in a greenlet before it was seen."""
+        here = self.here
+        here.older.discard(id(current))
+        outer = _chain(frame)
+        outer.reverse()
+        # What a frame has not got a node for is the one's above it.
+        numbers: list[int] = []
+        for one in outer:
+            node = self._frames.get(id(one))
+            numbers.append(node.number if node is not None else [NOWHERE, *numbers][-1])
+            if self._gives_back and one.f_code.co_flags & CO_AWAITS:
+                here.entered.enter(one)
+        answers, here.answers = here.answers, chain(numbers, repeat(NOWHERE))
+        try:
+            # In C as a whole: nothing of the program's may come between.
+            list(map(self._profile_event, outer, repeat("call"), repeat(None)))
+        finally:
+            here.answers = answers if here.older else here.quick
+
+    def settle(self) -> None:
+        """Nobody asks any more: give back what is still held."""
+        for generator in self.generators:
+            if not generator.gi_running:
+                generator.close()
+        self._frames.clear()
+        self._met.clear()
+
+    def busy(self) -> bool:
+        """Whether an answer is being looked for in any thread."""
+        return any(generator.gi_running for generator in self.generators)
+
+
+def _chain(frame: FrameType | None) -> list[FrameType]:
+    """The frames of a greenlet, innermost first."""
+    found = []
+    while frame is not None:
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def _is_overflow(node: Node) -> bool:
+    return node.code is None and node.parent is not None
+
+
+def _mark(parent: Node, above: CodeType | None, code: CodeType) -> int:
+    """How a child is kept: whoever has to be looked at each time is not found at once."""
+    if not code.co_flags & stacks.CO_RESUMED:
+        return 0
+    if parent.is_bridge or parent.real.is_bridge:
+        return LOOKED_AT
+    if code.co_flags & CO_AWAITS:
+        # A task begins below what is no coroutine.
+        outside = above is None or not above.co_flags & CO_AWAITS
+        return LOOKED_AT if outside and not parent.hands_over else 0
+    return 0
+
+
+def _make_bridge(node: Node) -> None:
+    """Say that a coroutine awaits on behalf of sync code."""
+    real = node.real
+    real.is_bridge = node.is_bridge = True
+    real.kind = BOUNDARY
+    for key, child in list(node.children.items()):
+        code = child.code
+        if not key & (CROSSING | LOOKED_AT) and code and code.co_flags & stacks.CO_RESUMED:
+            node.children.setdefault(key | LOOKED_AT, child)
+            del node.children[key]
+
+
+def _mark_awaited(node: Node) -> None:
+    real = node.real
+    if real.segment != AWAITED:
+        real.segment = AWAITED
+        if real.kind != BOUNDARY:
+            real.kind = AWAITED
+
+
+def _task_greenlet(current: greenlet) -> greenlet | None:
+    """The greenlet below a hub that runs, or runs what runs; None if there is no hub."""
+    one = current
+    for _ in range(stacks.MAX_PARTS):
+        parent = one.parent
+        if parent is None:
+            return None
+        frames = walk(parent.gr_frame)
+        if frames and is_hub(frames):
+            return one
+        one = parent
+    return None

@@ -1,0 +1,66 @@
+"""What yappi has counted and measured, for each node of the call tree."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any, Final
+
+from greenprof.samplers.exact_tree import Node
+
+NS: Final = 1_000_000_000
+# Where yappi's tuples have what is needed here.
+_TOTAL, _SELF, _INDEX, _CALLEES, _NODE, _FUNCTION = 6, 7, 8, 9, 12, 13
+_CALLS: Final = 3
+_CALLEES_TOTAL: Final = 3
+
+
+class Figures:
+    """Times by the number of a node; read anew at each `read`."""
+
+    def __init__(self) -> None:
+        self.self_ns: dict[int, int] = {}
+        self.total_ns: dict[int, int] = {}
+        self.events = 0
+        # What yappi has forgotten of functions that ran when it was asked before.
+        self._owed: dict[int, float] = {}
+
+    def read(self, enumerate_stats: Callable[[Any, Any], Any], nodes: list[Node]) -> None:
+        """Ask yappi for everything."""
+        found: list[Any] = []
+        collects = gc.isenabled()
+        # yappi walks its tables meanwhile, to which other threads must not add: nothing but C
+        # code may run, and the collector might run somebody's.
+        gc.disable()
+        try:
+            enumerate_stats(found.append, {})
+        finally:
+            if collects:
+                gc.enable()
+        codes = {node.number: node.code for node in list(nodes)}
+        self.self_ns.clear()
+        self.total_ns.clear()
+        self.events = 0
+        seconds: dict[int, float] = {}
+        for one in found:
+            number, own, index = one[_NODE], one[_SELF], one[_INDEX]
+            if own == 0:
+                self._note_lost(index, one)
+            seconds[number] = seconds.get(number, 0.0) + own + self._owed.get(index, 0.0)
+            if one[_FUNCTION] is codes.get(number):
+                total = round(one[_TOTAL] * NS)
+                self.total_ns[number] = self.total_ns.get(number, 0) + total
+            self.events += one[_CALLS]
+        for number, spent in seconds.items():
+            self.self_ns[number] = max(round(spent * NS), 0)
+
+    def _note_lost(self, index: int, one: Any) -> None:
+        """Note what yappi sets to zero: a function that runs has only its callees' time so far.
+
+        It adds a function's own time when that ends, and takes its callees' off when they do. For
+        the one who asks in between it makes zero of what is below zero, and goes on from there.
+        """
+        callees = sum(callee[_CALLEES_TOTAL] for callee in one[_CALLEES])
+        lost = one[_TOTAL] - callees
+        if lost < 0:
+            self._owed[index] = lost
