@@ -106,24 +106,38 @@ class AwaitRow:
 
 @dataclass(slots=True)
 class RepeatRow:
-    """An await that single tasks, or requests, made again and again. See `profiles.Repeat`."""
+    """A line at which single tasks, or requests, awaited the same again and again.
+
+    One query may be several awaits: of the cursor, of its rows. What took longest has the counts,
+    and the time is that of all. See `profiles.Repeat`.
+    """
 
     site: Frame
     awaited: str
+    """The operation that took longest of those that were repeated there."""
     bridge: str
     group: int
     stack: int
     units: int = 0
     """Tasks, or requests where a task serves several."""
     awaits: int = 0
+    """Of the operation, by all of these tasks."""
     most: int = 0
     total_ns: int = 0
+    """Time in the awaits of all operations that were repeated there."""
     units_ns: int = 0
+    others: list[str] = field(default_factory=list)
+    """The other operations, the longest time first."""
 
     @property
     def per_unit(self) -> float:
-        """How often one of them made it, on average."""
+        """How often one of them awaited the operation, on average."""
         return self.awaits / self.units if self.units else 0.0
+
+    @property
+    def operations(self) -> str:
+        """The operation, and how many others there are."""
+        return f"{self.awaited} and {len(self.others)} more" if self.others else self.awaited
 
 
 @dataclass(slots=True)
@@ -225,7 +239,7 @@ def await_rows(profile: Profile, *, by_group: bool = True) -> list[AwaitRow]:
 
 
 def repeat_rows(profile: Profile) -> list[RepeatRow]:
-    """Return the awaits that single tasks or requests repeated, the longest time first."""
+    """Return the lines whose awaits single tasks or requests repeated, the longest time first."""
     rows: dict[tuple[object, ...], RepeatRow] = {}
     for repeat in profile.repeats:
         stats = profile.awaits[repeat.site]
@@ -240,7 +254,14 @@ def repeat_rows(profile: Profile) -> list[RepeatRow]:
         row.most = max(row.most, repeat.most)
         row.total_ns += repeat.total_ns
         row.units_ns += repeat.units_ns
-    return sorted(rows.values(), key=lambda row: (-row.total_ns, row.site.path, row.site.line))
+    lines: dict[tuple[object, ...], RepeatRow] = {}
+    for row in sorted(rows.values(), key=lambda row: -row.total_ns):
+        line = lines.setdefault((row.group, *function_key(row.site), row.site.line), row)
+        if line is not row:
+            line.others.append(row.awaited)
+            line.total_ns += row.total_ns
+            line.units_ns = max(line.units_ns, row.units_ns)
+    return sorted(lines.values(), key=lambda row: (-row.total_ns, row.site.path, row.site.line))
 
 
 def block_rows(profile: Profile) -> list[BlockRow]:

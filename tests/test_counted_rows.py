@@ -100,6 +100,29 @@ def test_repeats_say_how_often_and_how_much() -> None:
     assert profile.groups[second.group].name == "GET /report"
 
 
+def test_a_line_is_named_once_with_all_that_it_repeats() -> None:
+    """One query of SQLAlchemy's is several awaits: the cursor, the execution, the rows."""
+    builder = ProfileBuilder()
+    group, other = builder.group("GET /", "asyncio"), builder.group("GET /other", "asyncio")
+    line, next_line = builder.stack([app("f", 7)]), builder.stack([app("f", 8)])
+    repeats = [
+        (group, line, "cursor", 20, 5, 1000), (group, line, "execute", 12, 80, 1010),
+        (group, line, "close", 20, 10, 990), (group, next_line, "execute", 10, 1, 1000),
+        (other, line, "close", 10, 2, 9),
+    ]  # fmt: skip
+    for its, stack, awaited, most, total_ns, units_ns in repeats:
+        site = builder.add_await(stats_of(its, stack, awaited, [total_ns]))
+        builder.add_repeat(Repeat(site, 1, most, most, total_ns, units_ns))
+    rows = repeat_rows(builder.build(ProfileInfo()))
+    assert [(row.group, row.site.line, row.operations, row.total_ns) for row in rows] == [
+        (group, 7, "execute and 2 more", 95),
+        (other, 7, "close", 2),
+        (group, 8, "execute", 1),
+    ]
+    assert (rows[0].awaits, rows[0].most, rows[0].units_ns) == (12, 12, 1010)
+    assert rows[0].others == ["close", "cursor"]
+
+
 def test_the_line_that_blocks_is_the_users_and_what_it_called_is_told() -> None:
     first, second = block_rows(counted_profile())
     assert (first.site.name, first.site.line, first.inside) == ("total", 60, "")
@@ -140,8 +163,8 @@ def test_nothing_is_lost_and_nothing_out_of_order(profile: Profile) -> None:
         points = [row.min_ns, *map(row.percentile_ns, (50, 95, 99)), row.max_ns]
         assert all(one <= other for one, other in pairwise(points))
         assert row.stack < 0 or row.site == profile.stack(row.stack)[-1]
-    assert sum(row.awaits for row in repeat_rows(profile)) == sum(
-        repeat.awaits for repeat in profile.repeats
+    assert sum(row.total_ns for row in repeat_rows(profile)) == sum(
+        repeat.total_ns for repeat in profile.repeats
     )
     assert Counter(row.worst_ns for row in block_rows(profile)) == Counter(
         block.worst_ns for block in profile.blocks

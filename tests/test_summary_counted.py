@@ -85,6 +85,19 @@ class TestRepeats:
             "    200 times per GET /orders/{}: 3.56 s of 4.80 s (in 12 requests, at most 214)",
         ]
 
+    def test_several_operations_of_a_line_are_one(self) -> None:
+        builder = ProfileBuilder()
+        group = builder.group("GET /", "asyncio")
+        stack = builder.stack([Frame("f", "/srv/a.py", 7)])
+        for awaited, time_ns in (("cursor", MS), ("execute", 9 * MS), ("close", 2 * MS)):
+            site = builder.add_await(stats_of(group, stack, awaited, [time_ns] * 20))
+            builder.add_repeat(Repeat(site, 2, 20, 10, 20 * time_ns, SECOND))
+        text = summary_text(builder.build(ProfileInfo()), width=140)
+        assert (
+            "srv/a.py:7 f awaits execute and 2 more 10 times per GET /:"
+            " 240 ms of 1.00 s (in 2 requests)"
+        ) in text.splitlines()
+
     @pytest.mark.parametrize("width", [40, 60, 80, 200])
     def test_names_give_way_and_numbers_do_not(self, width: int) -> None:
         name = "x" * 300

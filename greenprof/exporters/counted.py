@@ -152,7 +152,7 @@ class _Sentence:
 def _sentence(row: RepeatRow, profile: Profile) -> _Sentence:
     group = profile.groups[row.group]
     whose, unit = unit_words(group.name, group.kind)
-    most = f", at most {row.most:,}" if row.most * row.units != row.awaits else ""
+    most = f", at most {row.most:,}" if row.most > row.per_unit else ""
     time = f"{duration(row.total_ns)} of {duration(row.units_ns)}"
     return _Sentence(
         [
@@ -161,6 +161,7 @@ def _sentence(row: RepeatRow, profile: Profile) -> _Sentence:
             Cut(row.site.name),
             " awaits ",
             Cut(row.awaited, keep_end=True),
+            *([f" and {len(row.others)} more"] if row.others else []),
         ],
         [
             f"{plural(round(row.per_unit), 'time')} per ",

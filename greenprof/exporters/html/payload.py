@@ -155,10 +155,11 @@ def _counted(profile: Profile, functions: _Functions) -> dict[str, dict[str, lis
         "repeats": {
             **_lines(repeats, functions),
             **_awaited(repeats),
+            "awaited": [_text(row.operations) for row in repeats],
+            "operations": [_text(", ".join([row.awaited, *row.others])) for row in repeats],
             "units": [row.units for row in repeats],
             "each": [row.per_unit for row in repeats],
             "most": [row.most for row in repeats],
-            "count": [row.awaits for row in repeats],
             "total": [row.total_ns for row in repeats],
             "whole": [row.units_ns for row in repeats],
         },

@@ -82,7 +82,7 @@ const COUNTED_COLUMNS = {
       },
       {
         id: "each", label: "average", band: each, type: "count", value: (row) => row.each,
-        hint: "How often one of them awaited this here",
+        hint: "How often one of them awaited the operation named, which took longest",
         text: (row) => (row.each % 1 ? row.each.toFixed(1) : formatCount(row.each)),
       },
       {
@@ -90,15 +90,12 @@ const COUNTED_COLUMNS = {
         hint: "The most that one of them did",
       },
       {
-        id: "count", label: "awaits", band: "all of them", type: "count",
-        value: (row) => row.count, hint: "All of these awaits",
+        id: "total", label: "time", band: "all together", type: "time", value: (row) => row.total,
+        hint: "What the repeated awaits of this line took, of all their operations",
+        bar: (row) => row.whole && row.total / row.whole,
       },
       {
-        id: "total", label: "time", band: "all of them", type: "time", value: (row) => row.total,
-        hint: "What these awaits took", bar: (row) => row.whole && row.total / row.whole,
-      },
-      {
-        id: "whole", label: "of", band: "all of them", type: "time", value: (row) => row.whole,
+        id: "whole", label: "of", band: "all together", type: "time", value: (row) => row.whole,
         hint: "How long those tasks or requests took, from their first await to their last",
       },
     ];
@@ -181,7 +178,7 @@ function lineColumns(tables, label) {
 function awaitedColumn() {
   return {
     id: "awaited", label: "awaits", type: "text", keepEnd: true, value: (row) => row.awaited,
-    title: (row) => `${row.awaited}, over ${row.over}`,
+    title: (row) => `${row.operations ?? row.awaited}, over ${row.over}`,
   };
 }
 
