@@ -334,14 +334,15 @@ def test_any_encoding_will_do(recorded: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "-h", "run --help", "view -h", "show -h", "export --help"]
+    "words",
+    ["--help", "-h", "run --help", "view -h", "show -h", "export --help", "diff -h", "merge -h"],
 )
 def test_help_has_examples(words: str) -> None:
     finished = run_greenprof(*words.split())
     assert "Examples:" in finished.stdout
     assert finished.stderr == ""
     for example in re.findall(r"^  +(greenprof .*?)(?:  .*)?$", finished.stdout, re.MULTILINE):
-        assert example.split()[1] in {"run", "view", "show", "export"}
+        assert example.split()[1] in COMMANDS
 
 
 def test_version() -> None:

@@ -14,7 +14,7 @@ from greenprof.errors import GreenprofError
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "view", "show", "export", "merge")
+COMMANDS = ("run", "view", "show", "export", "diff", "merge")
 
 EPILOG = """\b
 Examples:
@@ -25,6 +25,8 @@ Examples:
   greenprof view app-20260131-120000.gprof
   greenprof show app-20260131-120000.gprof
   greenprof export app.gprof -o app.speedscope.json
+  greenprof diff before.gprof after.gprof
+  greenprof merge worker1.gprof worker2.gprof -o all.gprof
 """
 
 

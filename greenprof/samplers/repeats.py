@@ -91,17 +91,14 @@ class _AtSite:
         """Whether its awaits were given texts by which one operation is told from another."""
         return any(self.operations)
 
-    def repeated(self, least: int) -> tuple[int, int, int]:
-        """Awaits of operations that came up `least` times, the most of one of them, their time."""
+    def repeated(self, least: int) -> tuple[int, int]:
+        """Awaits of operations that came up `least` times, and their time."""
         if self.count < least:
-            return 0, 0, 0
+            return 0, 0
         if len(self.operations) == 1:  # then the first was the same, as far as can be told
-            return self.count, self.count, self.total_ns
+            return self.count, self.total_ns
         often = [one for one in list(self.operations.values()) if one[0] >= least]
-        if not often:
-            return 0, 0, 0
-        counts = [count for count, _ in often]
-        return sum(counts), max(counts), sum(total_ns for _, total_ns in often)
+        return sum(count for count, _ in often), sum(total_ns for _, total_ns in often)
 
 
 class Repeats:
@@ -126,13 +123,13 @@ class Repeats:
             line = lines[site]
             if line in told and not found.tells_operations():
                 continue  # it goes with the others of its line: a cursor with its query
-            awaits, most, total_ns = found.repeated(self.least)
+            awaits, total_ns = found.repeated(self.least)
             if not awaits:
                 continue
             numbers = self.by_site.setdefault(site, [0, 0, 0, 0, 0])
             numbers[0] += 1
             numbers[1] += awaits
-            numbers[2] = max(numbers[2], most)
+            numbers[2] = max(numbers[2], awaits)
             numbers[3] += total_ns
             numbers[4] += unit.end_ns - unit.start_ns
 
