@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from greenprof import __version__
+from greenprof.cli.main import COMMANDS
 from greenprof.profiles import Profile
 from tests.cli_programs import saved_profile, write_program
 from tests.running import run_greenprof, run_python
