@@ -7,30 +7,35 @@ awaits begin and end. The pieces within an await are what ran for it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 
 __all__ = ["Stretch", "TrackSlices", "link_children"]
 
 
 class Stretch:
-    """From when to when, by `time.monotonic_ns`; `stack` is a profile's, -1 if it is not known."""
+    """From when to when, by `time.monotonic_ns`; `stack` is a profile's, -1 if it is not known.
 
-    __slots__ = ("end_ns", "flow", "name", "stack", "start_ns")
+    `whole`: it ends where its greenlet waits in a hub, and no part of it is within an await.
+    """
 
-    def __init__(self, start_ns: int, end_ns: int, stack: int = -1, name: str = "") -> None:
+    __slots__ = ("end_ns", "flow", "name", "stack", "start_ns", "whole")
+
+    def __init__(
+        self, start_ns: int, end_ns: int, stack: int = -1, name: str = "", *, whole: bool = False
+    ) -> None:
         self.start_ns = start_ns
         self.end_ns = max(end_ns, start_ns)
         self.stack = stack
         self.name = name
         self.flow = 0
+        self.whole = whole
 
 
 class TrackSlices:
     """The stretches of one task, greenlet or thread. `group` is what its awaits say, -1: nothing."""
 
-    def __init__(self, kind: str, label: str) -> None:
-        self.kind = kind
+    def __init__(self, label: str) -> None:
         self.label = label
         self.group = -1
         self.runs: list[Stretch] = []
@@ -52,8 +57,8 @@ class TrackSlices:
                 coming += 1
             around = [one for one in around if one.end_ns > piece.start_ns]
             if around:
-                # A greenlet that waits in its hub does not run; clocks were read one by one.
-                if self.kind == "greenlet":
+                # Clocks were read one by one: a sliver of one lies in the other.
+                if piece.whole:
                     continue
                 piece.name = piece.name or around[-1].name
                 piece.stack = around[-1].stack
@@ -61,6 +66,8 @@ class TrackSlices:
             else:
                 piece.name = piece.name or self.label
                 waits = beginning.get(piece.end_ns)
+                if waits is None and piece.whole:
+                    waits = self._await_after(piece.end_ns)
                 if waits is not None:
                     piece.stack = waits.stack
             pieces.append(piece)
@@ -71,11 +78,20 @@ class TrackSlices:
             start_ns = run.start_ns
             at = bisect_right(edges, start_ns)
             while at < len(edges) and edges[at] < run.end_ns:
-                yield Stretch(start_ns, edges[at], -1, run.name)
+                yield Stretch(start_ns, edges[at], -1, run.name, whole=run.whole)
                 start_ns = edges[at]
                 at += 1
             if start_ns < run.end_ns:
-                yield Stretch(start_ns, run.end_ns, run.stack, run.name)
+                yield Stretch(start_ns, run.end_ns, run.stack, run.name, whole=run.whole)
+
+    def _await_after(self, at_ns: int) -> Stretch | None:
+        at = bisect_left(self.awaits, at_ns, key=_start)
+        runs_next = bisect_left(self.runs, at_ns, key=_start)
+        if at == len(self.awaits):
+            return None
+        found = self.awaits[at]
+        again = runs_next < len(self.runs) and self.runs[runs_next].start_ns < found.start_ns
+        return None if again else found
 
     def await_around(self, at_ns: int) -> Stretch | None:
         """The innermost await that lasts at a time."""

@@ -39,7 +39,7 @@ _DEPTH: Final = 64
 
 # Number, start, end, track, place or site, kind. Packed, since 200,000 tuples would take 30 MB.
 _RECORD: Final = Struct("<QqqiiB")
-_RUN, _AWAIT, _BLOCK = range(3)
+_RUN, _RUN_IN_HUB, _AWAIT, _BLOCK = range(4)
 _UNKNOWN: Final = 0
 
 
@@ -173,17 +173,22 @@ class Timeline:
     ) -> None:
         """A stretch has ended; see `greenprof.samplers.steps`."""
         track = self._owners.get(id(owner))
-        place = _UNKNOWN
         if track is None or track.owner() is not owner:
             track = self._track_of(owner, ident, first=True)
-            if track.owner() is not owner:
-                place = self._place(_callback_name(owner))
-        if kind == "asyncio" and not place:
-            place = self._suspended_at(owner)
+        self._ring.append(self._record_run(kind, track, owner, start_ns, end_ns))
+
+    def _record_run(
+        self, kind: str, track: _Track, owner: Any, start_ns: int, end_ns: int
+    ) -> bytes:
         track.last_ns = end_ns
-        self._ring.append(
-            _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, place, _RUN)
-        )
+        place, run = _UNKNOWN, _RUN
+        if kind != "asyncio":
+            run = _RUN_IN_HUB
+        elif track.owner() is owner:
+            place = self._suspended_at(owner)
+        else:
+            place = self._place(_callback_name(owner))
+        return _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, place, run)
 
     def _awaited(self, owner: Any, ident: int, start_ns: int, end_ns: int, site: int) -> None:
         self._observed(owner, ident, start_ns, end_ns, site, _AWAIT)
@@ -215,12 +220,9 @@ class Timeline:
             if stretch is None:
                 continue
             track = self._track_of(stretch.owner, ident)
-            track.last_ns = now_ns
-            place = _UNKNOWN
-            if track.owner() is not stretch.owner:
-                place = self._place(_callback_name(stretch.owner))
-            numbers = next(self._numbers), stretch.start_ns, now_ns, track.number, place, _RUN
-            found.append(_RECORD.pack(*numbers))
+            found.append(
+                self._record_run(stretch.kind, track, stretch.owner, stretch.start_ns, now_ns)
+            )
         return found
 
     # Tracks.
@@ -350,12 +352,12 @@ class Timeline:
                 continue
             slices = found.get(number)
             if slices is None:
-                slices = found[number] = TrackSlices(track.kind, track.label)
-            if kind == _RUN:
+                slices = found[number] = TrackSlices(track.label)
+            if kind in (_RUN, _RUN_IN_HUB):
                 at = places.get(where)
                 if at is None:
                     at = places[where] = self._placed(where, builder, table)
-                slices.runs.append(Stretch(start_ns, end_ns, *at))
+                slices.runs.append(Stretch(start_ns, end_ns, *at, whole=kind == _RUN_IN_HUB))
             else:
                 self._add_observed(slices, kind, Stretch(start_ns, end_ns), where)
         children = [(number, self._tracks[number].parent) for number in found]
