@@ -45,7 +45,7 @@ _FETCHING = frozenset(
     {"get", "wait", "select", "poll", "accept", "recv", "recv_into", "recvfrom", "read", "readline"}
 )
 # Loops written in C (uvloop) have no frame of their own.
-_RUNNING_A_LOOP = frozenset({"run_forever", "run_until_complete"})
+RUNNING_A_LOOP = frozenset({"run_forever", "run_until_complete"})
 
 _LOCK_WAITS = frozenset({"acquire", "get", "join", "wait"})
 
@@ -73,7 +73,7 @@ def waits_for_work(frames: Sequence[Any]) -> bool:
         if at == 0:
             return False
         at -= 1
-    if frames[at] is leaf and called_name(leaf) in _RUNNING_A_LOOP:
+    if frames[at] is leaf and called_name(leaf) in RUNNING_A_LOOP:
         return True
     outermost = 0
     while outermost <= at and _is_bootstrap(frames[outermost]):

@@ -13,13 +13,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, NamedTuple
+from contextvars import Context, copy_context
+from types import CodeType, FrameType
+from typing import Any, Final, NamedTuple
 from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import awaitables, switches
+from greenprof import awaitables, loops, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.interrupted import from_signal_handler
 
@@ -32,12 +33,20 @@ Listener = Callable[[str, int, Any, Any, int, int], None]
 
 
 class Stretch(NamedTuple):
-    """A stretch that lasts: since when, by `time.monotonic_ns`, and who has the thread."""
+    """A stretch that lasts: since when, by `time.monotonic_ns`, and who has the thread.
+
+    `context` is the one that it runs in, where that can be told. `below` is the code of the frame
+    that everything in the stretch is called by; None where there is none to be found. `polled`:
+    it was found by asking, so that `current` does not know it.
+    """
 
     start_ns: int
     owner: Any
     kind: str
     loop: Any
+    context: Context | None = None
+    below: CodeType | None = None
+    polled: bool = False
 
 
 class _Hub(NamedTuple):
@@ -73,8 +82,8 @@ def add_listener(listener: Listener, min_ns: int = 0) -> None:
     if first:
         switches.follow(record=False)
         switches.add_listener(_on_switch, _wants)
-        _begin_here()
         _hook_asyncio()
+        _begin_here()
 
 
 def remove_listener(listener: Listener) -> None:
@@ -95,8 +104,13 @@ def current(ident: int) -> Stretch | None:
     found = _callbacks.get(ident)
     if found is not None:
         start_ns, handle, callback = found
-        loop = getattr(handle, "_loop", None)
-        return Stretch(start_ns, _owner_of(callback), "asyncio", loop)
+        loop, context = getattr(handle, "_loop", None), getattr(handle, "_context", None)
+        if type(handle) is not _Entered:
+            owner = _owner_of(callback)
+            return Stretch(start_ns, owner, "asyncio", loop, context, _RUNNING)
+        # The loop may never have come to another callback.
+        lasts = loop is not None and loop.is_running()
+        return Stretch(start_ns, callback, "asyncio", loop, context) if lasts else None
     running = _switched.get(ident)
     if running is None:
         return None
@@ -185,16 +199,59 @@ def _timed(original: Callable[[Any], None]) -> Callable[[Any], None]:
         outer = running.get(ident)
         callback = handle._callback
         start_ns = now()
+        if outer is not None and type(outer[1]) is _Entered:
+            _leave_step(ident, outer, start_ns)
+            outer = None
         try:
             running[ident] = start_ns, handle, callback
             original(handle)
         finally:
             running[ident] = outer
             end_ns = now()
-            if end_ns - start_ns >= _shortest and _listeners and not _is_hubs(ident, handle):
+            if end_ns - start_ns >= _shortest and _listeners and _is_programs(ident, handle):
                 _tell("asyncio", ident, handle._loop, _owner_of(callback), start_ns, end_ns)
 
     return run
+
+
+_RUNNING: Final = next(code for code in _timed.__code__.co_consts if isinstance(code, CodeType))
+
+
+class _Entered:
+    """Stands for the handle of a step that ran already when somebody began to listen."""
+
+    __slots__ = ("_context", "_loop")
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._context = copy_context()
+
+
+def _enter_step(ident: int) -> None:
+    """Begin in the middle of a step of this thread's loop.
+
+    Its end is the begin of the loop's next callback, which is why it gets one: with a callback to
+    run, a loop does not wait for events in between.
+    """
+    loop = loops.running_loop()
+    if loop is None or not isinstance(loop, _asyncio_loop()) or _callbacks.get(ident) is not None:
+        return
+    _callbacks[ident] = time.monotonic_ns(), _Entered(loop), loops.current_task(loop)
+    loop.call_soon(_come_round, context=Context())
+
+
+def _asyncio_loop() -> Any:
+    return getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", ())
+
+
+def _come_round() -> None:
+    """Be the loop's next callback."""
+
+
+def _leave_step(ident: int, entered: tuple[int, Any, Any], end_ns: int) -> None:
+    start_ns, handle, owner = entered
+    if end_ns - start_ns >= _shortest:
+        _tell("asyncio", ident, handle._loop, owner, start_ns, end_ns)
 
 
 def _meet_thread(ident: int) -> None:
@@ -208,13 +265,15 @@ def _meet_thread(ident: int) -> None:
             raise
 
 
-def _is_hubs(ident: int, handle: Any) -> bool:
-    """Whether a hub is all that a loop runs, as with eventlet's hub on asyncio."""
+def _is_programs(ident: int, handle: Any) -> bool:
+    """Whether a callback is the program's: not ours, nor a hub's that is all that a loop runs."""
+    if handle._callback is _come_round:
+        return False
     hub = _hubs.get(ident)
     if hub is None or hub.kind != "eventlet":
-        return False
+        return True
     local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
-    return getattr(getattr(local, "hub", None), "loop", None) is handle._loop
+    return getattr(getattr(local, "hub", None), "loop", None) is not handle._loop
 
 
 class _ImportWatch:
@@ -269,6 +328,11 @@ def _begin_here() -> None:
     if "gevent.hub" in sys.modules or "eventlet.hubs" in sys.modules:
         _wants.append("hubs")
     ident, running = get_ident(), getcurrent()
+    try:
+        _enter_step(ident)
+    except Exception as error:  # a loop of somebody's own
+        if from_signal_handler(error):
+            raise
     hub = _hubs[ident] = _find_hub()
     if hub is not None and hub.greenlet() is not running:
         _switched[ident] = time.monotonic_ns(), ref(running), hub
