@@ -35,10 +35,19 @@ _ORIGINS = {origin: number for number, origin in enumerate(FrameOrigin)}
 _STATES = {state: number for number, state in enumerate(State)}
 
 
-def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
-    """Return the values that the page's scripts read; texts are printable and of bounded length."""
+def payload(
+    profile: Profile,
+    *,
+    clock: str = "wall",
+    sites: tuple[list[AwaitSite], list[int]] | None = None,
+    awaits: list[AwaitRow] | None = None,
+) -> dict[str, Any]:
+    """Return the values that the page's scripts read; texts are printable and of bounded length.
+
+    `sites` and `awaits` stand in for what `sample_sites` and `await_rows` would say of the profile.
+    """
     functions = _Functions(profile.frames)
-    sites, site_of_sample = sample_sites(profile)
+    shown_sites, site_of_sample = sample_sites(profile) if sites is None else sites
     facts = headline(profile)
     samples = profile.samples
     exact = is_exact(profile)
@@ -85,8 +94,8 @@ def payload(profile: Profile, *, clock: str = "wall") -> dict[str, Any]:
             "cpu": [sample.cpu_ns for sample in samples],
             "site": site_of_sample,
         },
-        "sites": _sites(sites, functions),
-        **_counted(profile, functions),
+        "sites": _sites(shown_sites, functions),
+        **_counted(profile, functions, await_rows(profile) if awaits is None else awaits),
         **_traces(profile, clock),
     }
 
@@ -134,9 +143,11 @@ def _sites(sites: list[AwaitSite], functions: _Functions) -> dict[str, list[Any]
     }
 
 
-def _counted(profile: Profile, functions: _Functions) -> dict[str, dict[str, list[Any]]]:
+def _counted(
+    profile: Profile, functions: _Functions, awaits: list[AwaitRow]
+) -> dict[str, dict[str, list[Any]]]:
     """What was counted, not sampled: awaits, repeats, and stretches in which a loop stood still."""
-    awaits, repeats, blocks = await_rows(profile), repeat_rows(profile), block_rows(profile)
+    repeats, blocks = repeat_rows(profile), block_rows(profile)
     return {
         "awaits": {
             **_lines(awaits, functions),
