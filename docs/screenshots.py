@@ -40,6 +40,8 @@ class Shot:
     """How much of a part that is higher is taken, css px."""
     height: int = 800
     dark: bool = False
+    exact: bool = False
+    """Of a recording by the exact engine."""
 
 
 TASKS = "group=task"
@@ -56,6 +58,9 @@ SHOTS = (
     Shot("search", f"{TASKS}&q=aiosqlite", function="summary", height=800),
     Shot("functions", "tab=functions&clock=cpu", part=".figures", most=400),
     Shot("awaits", "tab=awaits&clock=await", part=".figures", most=330),
+    Shot("counted", "tab=counted", part=".figures", most=330),
+    Shot("repeats", "tab=repeats", part=".figures"),
+    Shot("calls", "tab=functions&mine=1", part=".figures", most=330, exact=True),
     Shot("lines", "tab=lines&clock=await", function="summary", part=".figures", most=330),
 )
 WIDTH = 1200
@@ -76,10 +81,10 @@ POINT = """(name) => {
 }"""
 
 
-def profiled(folder: Path) -> Profile:
+def profiled(folder: Path, *options: str) -> Profile:
     """Runs the example service with a few visitors, for as long as they need to make a picture."""
     path = folder / "orders.gprof"
-    command = ["greenprof", "run", "-o", str(path), "examples/orders/main.py"]
+    command = ["greenprof", "run", *options, "-f", "-o", str(path), "examples/orders/main.py"]
     subprocess.run(
         [sys.executable, "-m", *command],
         cwd=REPOSITORY,
@@ -122,19 +127,25 @@ def taken(browser: Browser, address: str, shot: Shot) -> bytes:
     return picture
 
 
+def report(profile: Profile, page: Path) -> Path:
+    html = find_exporter("html").render(profile)
+    assert isinstance(html, str)
+    page.write_text(html, encoding="utf-8")
+    return page
+
+
 def main(arguments: list[str]) -> int:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         profile = Profile.load(arguments[0]) if arguments else profiled(folder)
-        html = find_exporter("html").render(profile)
-        assert isinstance(html, str)
-        page = folder / "orders.html"
-        page.write_text(html, encoding="utf-8")
+        page = report(profile, folder / "orders.html")
+        exact = report(profiled(folder, "--engine", "exact"), folder / "exact.html")
         browser = chromium.launch(playwright)
         try:
             for shot in SHOTS:
-                picture = taken(browser, page.as_uri(), shot)
+                shown = exact if shot.exact else page
+                picture = taken(browser, shown.as_uri(), shot)
                 if len(picture) > MOST_BYTES:
                     print(f"{shot.name}.png has {len(picture):,} bytes: show less", file=sys.stderr)
                     return 1

@@ -542,6 +542,7 @@ def test_numbers_of_any_size(report: Reports) -> None:
 def test_on_paper_each_table_has_its_place(report: Reports) -> None:
     page = report(counted_profile())
     page.emulate_media(media="print")
+    page.locator("#paper h2").last.wait_for(state="attached")
     titles = page.locator("#paper h2").all_text_contents()
     assert titles == ["Functions", "Awaits", "Repeats", "Blockers", "Waits, sampled", "Tasks"]
     assert page.locator("#paper .t-counted tr[data-row]").count() == 5

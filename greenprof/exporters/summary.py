@@ -176,7 +176,7 @@ class Summary:
             result.add_row(
                 Cut(row.name, style),
                 Cut(place(row.path, row.first_line), "dim", keep_end=True),
-                *([f"{row.calls:,}"] * self._exact),
+                *([f"{row.calls:,}" if row.calls else "-"] * self._exact),
                 *map(duration, times),
             )
         if rest:

@@ -71,7 +71,7 @@ const COUNTED_COLUMNS = {
     ];
   },
   repeats: (tables) => {
-    const each = "awaits by one task or request";
+    const each = "by each of them";
     return [
       ...lineColumns(tables, "await site"),
       awaitedColumn(),
