@@ -203,8 +203,8 @@ class TestExactEngine:
 
     def test_the_rest_of_the_functions_has_its_calls(self) -> None:
         rows = section(summary_text(exact_profile(), width=140), "Functions")[1:]
-        calls = [int(row[1 if "more" in row[0] else 2].replace(",", "")) for row in rows]
-        assert sum(calls) == 7_293
+        cells = [row[1 if "more" in row[0] else 2].replace(",", "") for row in rows]
+        assert sum(int(cell) for cell in cells if cell != "-") == 7_293
 
     def test_without_awaits_there_are_none(self) -> None:
         text = summary_text(exact_profile(awaits=False))
