@@ -130,6 +130,31 @@ def takes_request(code: CodeType) -> bool:
     )
 
 
+def unrouted_request(frames: list[Any]) -> Any:
+    """What the server keeps of the request that these are of, if its route is not known so far.
+
+    None for what is no ASGI request, or has its route. For `route_of_request`, later.
+    """
+    if not awaits_route(frames):
+        return None
+    try:
+        return _request_of(frames)
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        return None
+
+
+def route_of_request(request: Any) -> str | None:
+    """``METHOD /path`` of what `unrouted_request` gave, None as long as the route is not known."""
+    try:
+        return _asgi_route(request) if "route" in request else None
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        return None
+
+
 def _request_of(frames: list[Any]) -> Any:
     """What the server says of the request: a scope or an environ, None without a request."""
     for frame in frames[:_SEARCH_DEPTH]:
@@ -171,7 +196,9 @@ __all__ = [
     "fold_numbers",
     "label_of",
     "route_of",
+    "route_of_request",
     "takes_request",
     "task_name",
     "thread_name",
+    "unrouted_request",
 ]

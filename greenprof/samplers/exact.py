@@ -29,18 +29,20 @@ from greenprof.profiles import (
     ProfileBuilder,
     State,
 )
-from greenprof.samplers.exact_calls import Calls
+from greenprof.samplers.exact_calls import MAX_YAPPI_BYTES, Calls
 from greenprof.samplers.exact_coroutines import references_taken
-from greenprof.samplers.exact_figures import Figures
+from greenprof.samplers.exact_figures import NS, Figures
 from greenprof.samplers.exact_tree import Node, Tree
 from greenprof.stacks import walk
 
 CLOCKS: Final = ("cpu", "wall")
 _CLOCK_NUMBERS: Final = {"wall": 0, "cpu": 1}
-_GREENLETS, _THREADS = 1, 0
+_BACKEND_NUMBERS: Final = {"native_thread": 0, "greenlet": 1}
 # How long to wait for other threads that are in the middle of a callback.
 _PATIENCE_S: Final = 1.0
 _PAUSE_S: Final = 0.001
+# Calls to time, to know what one costs.
+_TRIALS: Final = 200
 
 
 class ExactEngine:
@@ -58,27 +60,33 @@ class ExactEngine:
             raise OptionError(f"the clock is {clock!r}: give one of {', '.join(CLOCKS)}")
         self._clock = clock
         self._only = tuple(only)
+        self._max_nodes = max_nodes
         self._tree = Tree(max_nodes, self._only)
-        self._calls = Calls(self._tree, _yappi._profile_event)
+        read = time.thread_time_ns if clock == "cpu" else time.monotonic_ns
+        self._calls = Calls(self._tree, _yappi, read)
         self._figures = Figures()
         self._running = False
         self._follows = False
         self._hook: Any = None
         self._earlier_hook: Any = None
+        # Clock and backend that yappi had; None where it is not in our hands.
         self._earlier_yappi: tuple[str, str] | None = None
-        self._cost_each_ns = 0.0
+        self._call_cost_ns = self._c_call_cost_ns = 0
 
     def start(self) -> None:
         """Start, from any thread. After an error, `stop` undoes what was done.
 
         Raises ProfilerStateError if yappi runs already, or holds somebody's figures.
         """
+        if _not_left is not None:
+            _not_left._leave_yappi()
         _refuse_if_used()
         bridges.bridges()  # loads them here rather than in the first call
-        self._earlier_yappi = _yappi.get_clock_type(), _yappi.get_context_backend()
         gives_back = _takes_references()
+        before = [_cost_of(call) for call in (_nothing, len)]
+        self._earlier_yappi = _yappi.get_clock_type(), _yappi.get_context_backend().lower()
         _yappi.set_clock_type(_CLOCK_NUMBERS[self._clock])
-        _yappi.set_context_backend(_GREENLETS)
+        _yappi.set_context_backend(_BACKEND_NUMBERS["greenlet"])
         _yappi.set_context_name_callback(None)
         self._follows = True
         switches.follow()
@@ -89,15 +97,20 @@ class ExactEngine:
         self._earlier_hook = threading.getprofile()
         threading.setprofile(self._hook)
         self._running = True
-        _yappi.start(1, 1)
+        _yappi.start(1, 1)  # C functions as well, in all threads
+        costs = [_cost_of(call) for call in (_nothing, len)]
+        self._call_cost_ns, self._c_call_cost_ns = (
+            max(now - then, 0) for now, then in zip(costs, before, strict=True)
+        )
 
     def _thread_begins(self, frame: Any, event: str, arg: Any) -> None:
         """Profile hook of a new thread, for its first event."""
         earlier = self._earlier_hook
+        if not self._running:
+            sys.setprofile(earlier)
         if earlier is not None:
             earlier(frame, event, arg)
         if not self._running:
-            sys.setprofile(earlier)
             return
         current = getcurrent()
         if id(current) not in self._calls.contexts:
@@ -110,70 +123,79 @@ class ExactEngine:
         if self._running:
             self._finish_calls()
         self._running = False
-        _yappi.stop() if self._earlier_yappi is not None else None
-        if self._hook is not None and threading.getprofile() == self._hook:
-            threading.setprofile(self._earlier_hook)
-        self._hook = None
+        if self._hook is not None:
+            if threading.getprofile() == self._hook:
+                threading.setprofile(self._earlier_hook)
+            self._hook = None
+        if self._earlier_yappi is not None:
+            _yappi.stop()
         if self._follows:
-            self._follows = False
             switches.remove_listener(self._calls.switched)
             switches.unfollow()
+            self._follows = False
         if self._earlier_yappi is not None:
-            self._figures.read(_yappi.enum_func_stats, self._tree.nodes)
-            self._calls.here.entered.forget()
+            self._read()
             self._leave_yappi()
 
     def _finish_calls(self) -> None:
-        """Have yappi count the time of the calls under way in this thread and its greenlets."""
-        contexts, current = self._calls.contexts, getcurrent()
-        frame = sys._getframe()
-        own = contexts.get(id(current))
+        """Have yappi add the time of the calls under way in this thread and its greenlets."""
+        contexts, current, frame = self._calls.contexts, getcurrent(), sys._getframe()
+        key = id(current)
+        own = contexts.get(key)
+        if own is None:
+            return
+        thread = switches.main_of(current)
         suspended = [
-            (number, 2 * len(walk(one.gr_frame)) + 2)
+            (number, walk(one.gr_frame))
             for one, number in contexts.living()
-            if one is not current and one.gr_frame is not None and _same_thread(one, current)
+            if one is not current and switches.main_of(one) is thread
         ]
-        leave = _yappi._profile_event
-        here = 2 * len(walk(frame)) + 2
         try:
-            for number, calls in suspended:
-                contexts[id(current)] = number
-                deque(map(leave, repeat(frame, calls), repeat("return"), repeat(None)), maxlen=0)
+            for number, frames in suspended:
+                contexts[key] = number
+                self._leave_calls(frame, len(frames))
         finally:
-            if own is not None:
-                contexts[id(current)] = own
-        deque(map(leave, repeat(frame, here), repeat("return"), repeat(None)), maxlen=0)
+            contexts[key] = own
+        self._leave_calls(frame, len(walk(frame)))
+
+    def _leave_calls(self, frame: Any, depth: int) -> None:
+        # Between two Python functions there may be one in C; ends of calls too many do nothing.
+        times = 2 * depth + 2 if depth else 0
+        leave = map(_yappi._profile_event, repeat(frame, times), repeat("return"), repeat(None))
+        deque(leave, maxlen=0)
 
     def _leave_yappi(self) -> None:
-        """Give yappi back as it was found, and its memory."""
+        """Give yappi back as it was found, without its figures."""
+        global _not_left
         if self._earlier_yappi is None:
             return
-        clock, backend = self._earlier_yappi
         deadline = time.monotonic() + _PATIENCE_S
-        while self._calls.busy() and time.monotonic() < deadline:
+        while self._calls.busy() and not self._calls.busy_here() and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
         if self._calls.busy():
+            _not_left = self  # what it is in the middle of would break; the next start does it
             return
-        self._earlier_yappi = None
+        clock, backend = self._earlier_yappi
+        self._earlier_yappi = _not_left = None
         _yappi.set_tag_callback(None)
         _yappi.set_context_id_callback(None)
         _yappi.clear_stats()
-        _yappi.set_clock_type(_CLOCK_NUMBERS[clock.lower()])
-        _yappi.set_context_backend(_GREENLETS if backend == "GREENLET" else _THREADS)
+        _yappi.set_clock_type(_CLOCK_NUMBERS[clock])
+        _yappi.set_context_backend(_BACKEND_NUMBERS[backend])
         public = sys.modules.get("yappi")
         if public is not None:
-            public.set_context_backend(backend.lower())  # with its callbacks
+            public.set_context_backend(backend)  # with its own callbacks
         self._calls.settle()
 
     def abandon(self) -> None:
         """Forget everything in a forked child."""
         self._running = self._follows = False
-        if self._earlier_yappi is not None:
-            _yappi.stop()
-            self._leave_yappi()
         if self._hook is not None and threading.getprofile() == self._hook:
             threading.setprofile(self._earlier_hook)
         self._hook = None
+        if self._earlier_yappi is not None:
+            _yappi.stop()
+            self._leave_yappi()
 
     def before_fork(self) -> None:
         """Nothing: there is no thread to stop."""
@@ -181,17 +203,21 @@ class ExactEngine:
     def after_fork_in_parent(self) -> None:
         """Nothing, likewise."""
 
+    def _read(self) -> None:
+        self._figures.read(_yappi.enum_func_stats, self._tree.nodes)
+        self._calls.name_routes()
+
     def fill(self, builder: ProfileBuilder, table: FrameTable, started_ns: int) -> None:  # noqa: ARG002
         """Put the calls into a profile. While it runs, calls under way have no time of their own."""
         if self._running:
-            self._figures.read(_yappi.enum_func_stats, self._tree.nodes)
+            self._read()
         groups = []
         for name, kind, tasks in self._tree.groups:
             groups.append(builder.group(name, kind))
             builder.count_tasks(groups[-1], tasks)
         threads = [builder.thread(name) for name in self._tree.threads]
         nodes = list(self._tree.nodes)
-        own = self._figures.self_ns if self._clock == "cpu" else self._wall_ns(nodes)
+        own_ns = self._own_ns(nodes)
         placed: dict[int, int] = {}
         for node in nodes:
             if node.parent is None:
@@ -199,7 +225,7 @@ class ExactEngine:
             else:
                 frame = builder.frame(_frame_of(node, table))
                 placed[node.number] = builder.node(placed[node.parent.number], frame)
-            ns = own.get(node.number, 0)
+            ns = own_ns.get(node.number, 0)
             if not node.calls and not ns:
                 continue
             where = groups[node.group], threads[node.thread], placed[node.number]
@@ -209,47 +235,79 @@ class ExactEngine:
             else:
                 builder.add(*where, State.ON_CPU, node.calls, ns, ns)
 
-    def _wall_ns(self, nodes: list[Node]) -> dict[int, int]:
-        """Each node's time less that of what it called or waited for."""
-        total = self._figures.total_ns
-        own = dict(total)
-        for node in nodes:
-            parent = node.parent
-            if parent is not None and parent.number in own:
-                own[parent.number] -= total.get(node.number, 0)
+    def _own_ns(self, nodes: list[Node]) -> dict[int, int]:
+        """Each node's own time, by its number, less what finding out about its callees took."""
+        if self._clock == "cpu":
+            own = dict(self._figures.self_ns)
+        else:
+            # What yappi takes for a function's own time is that of its own greenlet only.
+            total = self._figures.total_ns
+            own = dict(total)
+            for node in nodes:
+                if node.parent is not None and node.parent.number in own:
+                    own[node.parent.number] -= total.get(node.number, 0)
+        for number, ns in self._calls.spent_ns.items():
+            if number in own:
+                own[number] -= ns
         return {number: max(ns, 0) for number, ns in own.items()}
 
     @property
     def cost_ns(self) -> int:
-        """The time that asking which node a call belongs to took, about."""
-        return round(self._cost_each_ns * self._figures.events)
+        """What counting took, about: the number of calls times what one costs, measured at start."""
+        return self._counting_ns + sum(self._calls.spent_ns.values())
+
+    @property
+    def _counting_ns(self) -> int:
+        figures = self._figures
+        return figures.calls * self._call_cost_ns + figures.c_calls * self._c_call_cost_ns
 
     @property
     def warnings(self) -> list[str]:
         """What a reader of the profile has to know."""
-        found = []
+        figures = self._figures
+        found = [
+            f"exact engine: {figures.calls} calls were counted, each of which took "
+            f"{self._call_cost_ns / 1000:.1f} µs more for it, and {self._c_call_cost_ns / 1000:.1f} µs "
+            f"for each of the {figures.c_calls} calls of C functions, which are part of their callers; "
+            f"that is {self._counting_ns / NS:.2g} s of the times shown"
+        ]
         if self._only:
-            found.append(f"only functions of {', '.join(self._only)} are told apart (see --only)")
+            found.append(
+                f"only functions of {', '.join(self._only)} are told apart; the time of others is "
+                "their callers'"
+            )
         if self._tree.over:
-            found.append("over the limit of stored stack nodes; raise max_nodes")
-        for text, times in self._calls.troubles.items():
-            found.append(f"calls were lost to {text} ({times} times)")
+            found.append(
+                f"calls went over the limit of {self._max_nodes} stored stack nodes; their "
+                "functions are not told apart (raise max_nodes, or give modules by only)"
+            )
+        if self._calls.full:
+            found.append(
+                f"yappi used more than {MAX_YAPPI_BYTES >> 20} MB, and was stopped before the end: "
+                "later calls are not counted (give modules by only, or profile a part)"
+            )
+        found += [
+            f"calls were not told apart because of {text} ({times} times)"
+            for text, times in self._calls.troubles.items()
+        ]
         return found
+
+
+_not_left: ExactEngine | None = None
+_taken: int | None = None
 
 
 def _refuse_if_used() -> None:
     if _yappi.is_running():
         raise ProfilerStateError(
-            "yappi runs already in this process: stop it before the exact engine uses it"
+            "yappi runs in this process already: stop it (yappi.stop()) before the exact engine, "
+            "which uses it, is started"
         )
     if _yappi._get_start_flags() is not None:
         raise ProfilerStateError(
-            "yappi holds figures in this process: call yappi.clear_stats() before the exact "
-            "engine uses it"
+            "yappi holds figures of an earlier run: clear them (yappi.clear_stats()) before the "
+            "exact engine, which uses it, is started"
         )
-
-
-_taken: int | None = None
 
 
 def _takes_references() -> bool:
@@ -260,8 +318,19 @@ def _takes_references() -> bool:
     return _taken == 1
 
 
-def _same_thread(one: Any, other: Any) -> bool:
-    return switches.main_of(one) is switches.main_of(other)
+def _nothing(_: Any) -> None:
+    pass
+
+
+def _cost_of(call: Any) -> int:
+    """The CPU time of one call, in nanoseconds: the least of a few measurements."""
+    found: list[int] = []
+    for _ in range(3):
+        began: int = time.thread_time_ns()
+        for _ in range(_TRIALS):
+            call(())
+        found.append((time.thread_time_ns() - began) // _TRIALS)
+    return min(found)
 
 
 def _frame_of(node: Node, table: FrameTable) -> Frame:

@@ -8,11 +8,11 @@ stack it belongs to, as `greenprof.stacks` has it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain, repeat
 from types import CodeType, FrameType
 from typing import Any, Final
-from weakref import ref
+from weakref import WeakSet, ref
 
 from greenlet import getcurrent, greenlet
 
@@ -32,6 +32,11 @@ from greenprof.switches import CO_AWAITS
 MAX_FRAMES: Final = 200_000
 #: Tasks remembered with their groups, before the first look for those that are gone.
 MIN_TASKS: Final = 4096
+#: Groups whose first request's route is waited for.
+MAX_UNROUTED: Final = 500
+#: What yappi may hold, and after how many looks for a node that is checked.
+MAX_YAPPI_BYTES: Final = 1 << 30
+CHECK_EVERY: Final = 1024
 #: Kinds of trouble that are told apart.
 MAX_TROUBLES: Final = 20
 
@@ -42,11 +47,12 @@ class Here(thread_local):  # type: ignore[misc]
     def __init__(self, calls: Calls) -> None:
         self.free: list[int] = []
         self.entered = Entered()
+        calls.entered.add(self.entered)
         # Greenlets that may have begun before they were seen: their callers are not known.
         self.older: set[int] = set()
-        self.quick = calls.answers(quick=True)
+        self.quick: Any = calls.answers(quick=True)
         self.answers: Iterator[int] = self.quick
-        calls.generators.append(self.quick)
+        calls.generators.add(self.quick)
 
 
 class Calls:
@@ -56,17 +62,25 @@ class Calls:
     handler of the program's raises in here is raised in the program a moment later.
     """
 
-    def __init__(self, tree: Tree, profile_event: Any) -> None:
+    def __init__(self, tree: Tree, yappi: Any, clock: Callable[[], int]) -> None:
         self.tree = tree
         self.entries = Entries()
         self.troubles: dict[str, int] = {}
-        self.generators: list[Any] = []
-        self._profile_event = profile_event
+        self.generators: WeakSet[Any] = WeakSet()
+        self.entered: WeakSet[Entered] = WeakSet()
+        #: Time that looking for nodes took, and whose own time yappi takes it for, by number.
+        self.spent_ns: dict[int, int] = {}
+        #: Set once yappi holds more memory than it may; nothing is recorded from then on.
+        self.full = False
+        self._clock = clock
+        self._yappi = yappi
+        self._looks = 0
         # Nodes by the ids of frames; only those of living frames mean anything.
         self._frames: dict[int, Node] = {}
         self._met: dict[int, tuple[Any, Node]] = {}
+        # Requests whose route is not known yet, the first of each group.
+        self._unrouted: list[tuple[Any, Node]] = []
         self._prune_at = MIN_TASKS
-        self._threads_met: dict[int, ref[greenlet]] = {}
         self._gives_back = False
         self.here = Here(self)
         self.contexts = Contexts(lambda: self.here.free, self._older)
@@ -138,7 +152,7 @@ class Calls:
         here.older.add(id(one))
         if here.answers is here.quick:
             close = self.answers(quick=False)
-            self.generators.append(close)
+            self.generators.add(close)
             here.answers = close
 
     def switched(
@@ -179,6 +193,11 @@ class Calls:
 
     def _place(self, frame: FrameType, code: CodeType, entered: bool = False) -> int:
         """Find the node of a call whose caller is not known, or has to be looked for."""
+        began_ns = self._clock()
+        self._looks += 1
+        if self._looks % CHECK_EVERY == 0 and self._yappi.get_mem_usage() > MAX_YAPPI_BYTES:
+            self.full = True
+            self._yappi.stop()
         self.entries.learn(code)
         key, lasti = id(code), frame.f_lasti
         steps = self.entries.stepping.get(key)
@@ -199,7 +218,14 @@ class Calls:
             elif known is not None and (known.code is code or _is_overflow(known)):
                 node = known
         if node is None:
-            node = self._unify(frame, current, older)
+            try:
+                node = self._unify(frame, current, older)
+            except Exception as error:  # objects of any library are looked at
+                if from_signal_handler(error):
+                    raise
+                self._trouble(error)
+                root = self._root(None, stacks.RawStack(), get_ident())
+                node = self.tree.child(root, code, frame.f_globals.get("__name__"), LOOKED_AT)
         if len(self._frames) >= MAX_FRAMES:
             self._frames.clear()
         self._frames[id(frame)] = node
@@ -207,6 +233,11 @@ class Calls:
             node.calls += 1
         if older:
             self._enter_older(frame.f_back if enters else frame, current)
+            return node.number
+        caller = self._frames.get(id(frame.f_back)) if enters else node
+        if caller is not None:
+            spent_ns = self._clock() - began_ns
+            self.spent_ns[caller.number] = self.spent_ns.get(caller.number, 0) + spent_ns
         return node.number
 
     def _below_caller(self, frame: FrameType, code: CodeType, current: greenlet) -> Node | None:
@@ -297,12 +328,31 @@ class Calls:
         root = self.tree.root(labels.fold_numbers(name) if owner is None else name, kind, thread)
         self.tree.count_task(root)
         met[key] = ref(subject), root
+        self.name_routes()
+        request = labels.unrouted_request(raw.frames) if owner is not None else None
+        if request is not None and not self._waits_for_route(root):
+            self._unrouted.append((request, root))
         if len(met) > self._prune_at:
             for number, (reference, _) in list(met.items()):
                 if reference() is None:
                     met.pop(number, None)
             self._prune_at = max(MIN_TASKS, 2 * len(met))
         return root
+
+    def _waits_for_route(self, root: Node) -> bool:
+        full = len(self._unrouted) >= MAX_UNROUTED
+        return full or any(one.group == root.group for _, one in self._unrouted)
+
+    def name_routes(self) -> None:
+        """Name the groups of requests by their routes, which are known a moment after they begin."""
+        left = []
+        for request, root in self._unrouted:
+            route = labels.route_of_request(request)
+            if route is None:
+                left.append((request, root))
+            else:
+                self.tree.rename(root, route)
+        self._unrouted = left
 
     def thread_begins(self) -> None:
         """Forget what ran under this thread's identity before."""
@@ -324,21 +374,31 @@ class Calls:
         answers, here.answers = here.answers, chain(numbers, repeat(NOWHERE))
         try:
             # In C as a whole: nothing of the program's may come between.
-            list(map(self._profile_event, outer, repeat("call"), repeat(None)))
+            list(map(self._yappi._profile_event, outer, repeat("call"), repeat(None)))
         finally:
             here.answers = answers if here.older else here.quick
 
     def settle(self) -> None:
         """Nobody asks any more: give back what is still held."""
-        for generator in self.generators:
+        for generator in list(self.generators):
             if not generator.gi_running:
                 generator.close()
+        for entered in list(self.entered):
+            entered.forget()
+        self.name_routes()
         self._frames.clear()
         self._met.clear()
+        self._unrouted.clear()
+
+    def busy_here(self) -> bool:
+        """Whether an answer is being looked for in this thread, by whose signal handler we run."""
+        return any(
+            getattr(one, "gi_running", False) for one in (self.here.quick, self.here.answers)
+        )
 
     def busy(self) -> bool:
         """Whether an answer is being looked for in any thread."""
-        return any(generator.gi_running for generator in self.generators)
+        return any(generator.gi_running for generator in list(self.generators))
 
 
 def _chain(frame: FrameType | None) -> list[FrameType]:

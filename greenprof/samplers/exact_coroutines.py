@@ -60,6 +60,9 @@ class Entered:
         self.sweep()
         self._entered.clear()
 
+    def __del__(self) -> None:
+        self.sweep()  # the thread has ended
+
 
 def _runs(one: Any) -> bool:
     for name in ("cr_running", "ag_running", "gi_running"):

@@ -10,8 +10,7 @@ from greenprof.samplers.exact_tree import Node
 
 NS: Final = 1_000_000_000
 # Where yappi's tuples have what is needed here.
-_TOTAL, _SELF, _INDEX, _CALLEES, _NODE, _FUNCTION = 6, 7, 8, 9, 12, 13
-_CALLS: Final = 3
+_CALLS, _IN_C, _TOTAL, _SELF, _INDEX, _CALLEES, _NODE, _FUNCTION = 3, 5, 6, 7, 8, 9, 12, 13
 _CALLEES_TOTAL: Final = 3
 
 
@@ -21,7 +20,8 @@ class Figures:
     def __init__(self) -> None:
         self.self_ns: dict[int, int] = {}
         self.total_ns: dict[int, int] = {}
-        self.events = 0
+        self.calls = 0
+        self.c_calls = 0
         # What yappi has forgotten of functions that ran when it was asked before.
         self._owed: dict[int, float] = {}
 
@@ -40,7 +40,7 @@ class Figures:
         codes = {node.number: node.code for node in list(nodes)}
         self.self_ns.clear()
         self.total_ns.clear()
-        self.events = 0
+        self.calls = self.c_calls = 0
         seconds: dict[int, float] = {}
         for one in found:
             number, own, index = one[_NODE], one[_SELF], one[_INDEX]
@@ -50,7 +50,10 @@ class Figures:
             if one[_FUNCTION] is codes.get(number):
                 total = round(one[_TOTAL] * NS)
                 self.total_ns[number] = self.total_ns.get(number, 0) + total
-            self.events += one[_CALLS]
+            if one[_IN_C]:
+                self.c_calls += one[_CALLS]
+            else:
+                self.calls += one[_CALLS]
         for number, spent in seconds.items():
             self.self_ns[number] = max(round(spent * NS), 0)
 

@@ -92,6 +92,7 @@ class Tree:
         self._groups: dict[tuple[str, str], int] = {}
         self._threads: dict[str, int] = {}
         self._tasks: dict[int, int] = {}
+        self._renamed: dict[int, str] = {}
         # Whether a function is left out, by its code's id, which stays taken while the code is kept.
         self._left_out: dict[int, tuple[bool, CodeType]] = {}
 
@@ -116,11 +117,15 @@ class Tree:
         """Say that a task of a root's group was seen for the first time."""
         self._tasks[root.group] = self._tasks.get(root.group, 0) + 1
 
+    def rename(self, root: Node, name: str) -> None:
+        """Give a root's group another name; groups of one name are one in a profile."""
+        self._renamed[root.group] = name
+
     @property
     def groups(self) -> list[tuple[str, str, int]]:
         """Names, kinds and numbers of tasks of the groups, in the order of their numbers."""
         return [
-            (name, kind, self._tasks.get(number, 0))
+            (self._renamed.get(number, name), kind, self._tasks.get(number, 0))
             for number, (name, kind) in enumerate(list(self._groups))
         ]
 

@@ -9,38 +9,28 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
-from types import CodeType, CoroutineType
 from typing import Any, Final, Protocol
-from weakref import ref
 
-from greenlet import greenlet
-
-from greenprof import awaitables, labels, stacks, switches
-from greenprof._native import RLock, time
-from greenprof.frames import FrameTable, origin_of
+from greenprof._native import time
+from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
-from greenprof.profiles import FrameOrigin, ProfileBuilder, Slice, SliceKind, Track
+from greenprof.profiles import ProfileBuilder, Slice, SliceKind, Track
 from greenprof.samplers import steps
+from greenprof.samplers.places import UNKNOWN, Places
 from greenprof.samplers.slicing import Stretch, TrackSlices, link_children
+from greenprof.samplers.syncruns import SyncRuns
+from greenprof.samplers.tracks import TrackOf, Tracks
 
 __all__ = ["DEFAULT_MAX_SLICES", "Timeline"]
 
 DEFAULT_MAX_SLICES: Final = 200_000
-#: Tracks of tasks that are gone are pruned when they have doubled since; below this nobody cares.
-PRUNE_AT: Final = 1_024
-#: Lines at which tasks were suspended, and names of callbacks, that are told apart.
-MAX_PLACES: Final = 10_000
-# How deep in a chain of awaits the program's own line is looked for.
-_DEPTH: Final = 64
 
 # Number, start, end, track, place or site, kind. Packed, since 200,000 tuples would take 30 MB.
 _RECORD: Final = Struct("<QqqiiB")
 _RUN, _RUN_IN_HUB, _AWAIT, _BLOCK = range(4)
-_UNKNOWN: Final = 0
 
 
 class Observed(Protocol):
@@ -52,29 +42,6 @@ class Observed(Protocol):
         """The group, the stack and the name that a site has in the profile filled last."""
 
 
-class _Track:
-    """A task, a greenlet or a thread."""
-
-    __slots__ = ("kind", "label", "last_ns", "name", "number", "owner", "parent", "thread")
-
-    def __init__(
-        self, number: int, owner: Callable[[], Any], name: str, label: str, kind: str, thread: str
-    ) -> None:
-        self.number = number
-        self.owner = owner
-        self.name = name
-        self.label = label
-        self.kind = kind
-        self.thread = thread
-        #: Number of the track of the task that awaits this one, -1 if none is known.
-        self.parent = -1
-        self.last_ns = 0
-
-
-def _nobody() -> None:
-    return None
-
-
 class Timeline:
     """Records a timeline, until stopped; to be started once.
 
@@ -82,7 +49,7 @@ class Timeline:
     `seconds`, up to now or to its end. Awaits come from `account`, loop blockers from `blocks`,
     each None if it is not to be had; both have to be filled into a profile before this.
 
-    On uvloop, whose steps nothing can be put round, there are awaits and blockers only.
+    On uvloop, whose steps nothing can be put round, of what ran only sync code is seen.
     """
 
     def __init__(
@@ -98,17 +65,9 @@ class Timeline:
         self._seconds = seconds
         self._ring: deque[bytes] = deque(maxlen=max_slices)
         self._numbers = itertools.count(1)
-        self._lock = RLock()
-        self._owners: dict[int, _Track] = {}
-        self._threads: dict[int, _Track] = {}
-        self._tracks: dict[int, _Track] = {}
-        self._next_track = itertools.count()
-        self._prune_at = PRUNE_AT
-        # Where a task was suspended, (id(code), offset), or the name of a callback -> its number.
-        self._places: dict[Any, int] = {}
-        # Keeps the code objects alive, so that their ids stay taken.
-        self._place_of: list[tuple[CodeType, int] | str] = [""]
-        self._own: dict[int, tuple[CodeType, bool]] = {}
+        self._tracks = Tracks(self._oldest_ns)
+        self._places = Places()
+        self._sync_runs = SyncRuns(self._ran_sync)
         self._running = False
         self._stopped_ns = 0
         self.lost_slices = 0
@@ -124,6 +83,7 @@ class Timeline:
         if self._blocks is not None:
             self._blocks.observer = self._blocked
         steps.add_listener(self._ran)
+        self._sync_runs.start()
 
     def stop(self) -> None:
         """Stop, from any thread; what was recorded stays. A second call does nothing."""
@@ -133,14 +93,17 @@ class Timeline:
             self._running = False
             self._ring.extend(lasting)
         # Again if the first call was interrupted.
+        self._sync_runs.stop()
         steps.remove_listener(self._ran)
         self._leave()
 
     def abandon(self) -> None:
         """Forget everything in a forked child, where the listeners did not come along."""
         self._running = False
-        self._lock = RLock()
+        self._tracks.abandon()
+        self._places.abandon()
         self._ring.clear()
+        self._sync_runs.abandon()
         self._leave()
 
     def _leave(self) -> None:
@@ -172,23 +135,26 @@ class Timeline:
         self, kind: str, ident: int, _loop: Any, owner: Any, start_ns: int, end_ns: int
     ) -> None:
         """A stretch has ended; see `greenprof.samplers.steps`."""
-        track = self._owners.get(id(owner))
-        if track is None or track.owner() is not owner:
-            track = self._track_of(owner, ident, first=True)
+        track = self._tracks.of(owner, ident, first=True)
         self._ring.append(self._record_run(kind, track, owner, start_ns, end_ns))
 
     def _record_run(
-        self, kind: str, track: _Track, owner: Any, start_ns: int, end_ns: int
+        self, kind: str, track: TrackOf, owner: Any, start_ns: int, end_ns: int
     ) -> bytes:
         track.last_ns = end_ns
-        place, run = _UNKNOWN, _RUN
+        place, run = UNKNOWN, _RUN
         if kind != "asyncio":
             run = _RUN_IN_HUB
         elif track.owner() is owner:
-            place = self._suspended_at(owner)
+            place = self._places.suspended_in(owner)
         else:
-            place = self._place(_callback_name(owner))
+            place = self._places.called(owner)
         return _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, place, run)
+
+    def _ran_sync(self, task: Any, ident: int, start_ns: int, end_ns: int) -> None:
+        """Sync code has had the thread, on uvloop."""
+        track = self._tracks.of(task, ident)
+        self._ring.append(self._record_run("uvloop", track, task, start_ns, end_ns))
 
     def _awaited(self, owner: Any, ident: int, start_ns: int, end_ns: int, site: int) -> None:
         self._observed(owner, ident, start_ns, end_ns, site, _AWAIT)
@@ -200,9 +166,7 @@ class Timeline:
         self, owner: Any, ident: int, start_ns: int, end_ns: int, site: int, kind: int
     ) -> None:
         try:
-            track = self._owners.get(id(owner))
-            if track is None or track.owner() is not owner:
-                track = self._track_of(owner, ident)
+            track = self._tracks.of(owner, ident)
             track.last_ns = end_ns
             self._ring.append(
                 _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, site, kind)
@@ -219,116 +183,17 @@ class Timeline:
             stretch = steps.current(ident)
             if stretch is None:
                 continue
-            track = self._track_of(stretch.owner, ident)
+            track = self._tracks.of(stretch.owner, ident)
             found.append(
                 self._record_run(stretch.kind, track, stretch.owner, stretch.start_ns, now_ns)
             )
         return found
 
-    # Tracks.
-
-    def _track_of(self, owner: Any, ident: int, *, first: bool = False) -> _Track:
-        """The track of a task or greenlet; for all else that of the thread."""
-        is_task = awaitables.is_task(owner)
-        if not is_task and (not isinstance(owner, greenlet) or owner.parent is None):
-            return self._thread_track(ident)
-        track = self._owners.get(id(owner))
-        if track is not None and track.owner() is owner:
-            return track
-        try:
-            reference = ref(owner)
-        except TypeError:
-            return self._thread_track(ident)
-        followed = switches.of_thread(ident)
-        if is_task:
-            raw = stacks.suspended(owner, followed, above=False)
-        else:
-            raw = stacks.suspended_greenlet(owner, followed)
-        label, kind = labels.label_of(owner, raw, ident)
-        parent = -1
-        if is_task and first:
-            awaiting, _ = awaitables.awaited_by(owner)
-            known = self._owners.get(id(awaiting))
-            if known is not None and known.owner() is awaiting:
-                parent = known.number
-        track = self._add_track(
-            reference, _name_of(owner, label), label, kind, labels.thread_name(ident)
-        )
-        track.parent = parent
-        self._owners[id(owner)] = track
-        return track
-
-    def _thread_track(self, ident: int) -> _Track:
-        thread = threading._active.get(ident)  # type: ignore[attr-defined]
-        track = self._threads.get(ident)
-        # An identity is used again when its thread has ended.
-        if track is not None and track.owner() is thread:
-            return track
-        label = labels.thread_name(ident)
-        name = str(getattr(thread, "name", label))
-        owner = _nobody if thread is None else ref(thread)
-        track = self._threads[ident] = self._add_track(owner, name, label, "thread", label)
-        return track
-
-    def _add_track(
-        self, owner: Callable[[], Any], name: str, label: str, kind: str, thread: str
-    ) -> _Track:
-        with self._lock:
-            if len(self._tracks) >= self._prune_at:
-                self._prune()
-            track = _Track(next(self._next_track), owner, name, label, kind, thread)
-            self._tracks[track.number] = track
-        return track
-
-    def _prune(self) -> None:
-        """Drop the tracks of which the ring has nothing any more, and whose owners are gone."""
-        for key, track in list(self._owners.items()):
-            if track.owner() is None:
-                self._owners.pop(key, None)
+    def _oldest_ns(self) -> int:
+        """When the oldest stretch that is kept ended."""
+        # In the order of their ends, but for those of several threads.
         full = len(self._ring) == self._ring.maxlen
-        oldest_ns = _RECORD.unpack(self._ring[0])[2] if full else 0
-        for number, track in list(self._tracks.items()):
-            # Records come in the order of their ends, but for those of several threads.
-            if track.owner() is None and track.last_ns < oldest_ns:
-                del self._tracks[number]
-        self._prune_at = max(PRUNE_AT, 2 * len(self._tracks))
-
-    # Places.
-
-    def _place(self, key: tuple[int, int] | str, code: CodeType | None = None) -> int:
-        found = self._places.get(key)
-        if found is None:
-            if len(self._places) >= MAX_PLACES:
-                return _UNKNOWN
-            with self._lock:
-                found = self._places.setdefault(key, len(self._place_of))
-                if found == len(self._place_of):
-                    what = key if isinstance(key, str) else (code, key[1])
-                    self._place_of.append(what)  # type: ignore[arg-type]
-        return found
-
-    def _suspended_at(self, task: Any) -> int:
-        """The number of the program's own line, the innermost one, that a task is suspended in."""
-        awaitable = awaitables.coroutine_of(task)
-        innermost = None
-        for _ in range(_DEPTH):
-            if type(awaitable) is not CoroutineType:
-                break
-            code = awaitable.cr_code
-            known = self._own.get(id(code))
-            if known is None:
-                if len(self._own) >= MAX_PLACES:
-                    self._own.clear()
-                own = origin_of(code.co_filename) is FrameOrigin.APP
-                known = self._own[id(code)] = code, own
-            if known[1]:
-                innermost = awaitable
-            awaitable = awaitable.cr_await
-        frame = None if innermost is None else innermost.cr_frame
-        if innermost is None or frame is None:
-            return _UNKNOWN
-        code = innermost.cr_code
-        return self._place((id(code), frame.f_lasti), code)
+        return int(_RECORD.unpack(self._ring[0])[2]) if full else 0
 
     # The result.
 
@@ -356,7 +221,7 @@ class Timeline:
             if kind in (_RUN, _RUN_IN_HUB):
                 at = places.get(where)
                 if at is None:
-                    at = places[where] = self._placed(where, builder, table)
+                    at = places[where] = self._places.placed(where, builder, table)
                 slices.runs.append(Stretch(start_ns, end_ns, *at, whole=kind == _RUN_IN_HUB))
             else:
                 self._add_observed(slices, kind, Stretch(start_ns, end_ns), where)
@@ -367,13 +232,6 @@ class Timeline:
         for number in sorted(found):
             self._write(builder, self._tracks[number], found[number], started_ns)
 
-    def _placed(self, where: int, builder: ProfileBuilder, table: FrameTable) -> tuple[int, str]:
-        """The stack and the name that a place has in a profile."""
-        place = self._place_of[where]
-        if isinstance(place, str):
-            return -1, place
-        return builder.node(-1, builder.frame(table.frame(*place, 0, False))), ""
-
     def _add_observed(self, slices: TrackSlices, kind: int, stretch: Stretch, site: int) -> None:
         teller = self._account if kind == _AWAIT else self._blocks
         if teller is not None:
@@ -383,7 +241,7 @@ class Timeline:
         (slices.awaits if kind == _AWAIT else slices.blocks).append(stretch)
 
     def _write(
-        self, builder: ProfileBuilder, track: _Track, slices: TrackSlices, started_ns: int
+        self, builder: ProfileBuilder, track: TrackOf, slices: TrackSlices, started_ns: int
     ) -> None:
         # What awaits were accounted to is better known: a request's route may come late.
         group = slices.group
@@ -401,26 +259,3 @@ class Timeline:
                 builder.add_slice(
                     Slice(number, kind, start_ns, duration_ns, one.stack, one.name, one.flow)
                 )
-
-
-def _callback_name(callback: Any) -> str:
-    """The name of what a loop called, for a person."""
-    for _ in range(4):
-        inner = getattr(callback, "func", None)  # functools.partial
-        if inner is None:
-            break
-        callback = inner
-    name = getattr(callback, "__qualname__", None)
-    return name[:200] if isinstance(name, str) else type(callback).__name__
-
-
-def _name_of(owner: Any, label: str) -> str:
-    """The name of one task or greenlet among those that share a label."""
-    try:
-        find = getattr(owner, "get_name", None)
-        name = getattr(owner, "name", None) if find is None else find()
-    except Exception as error:  # a class of somebody's own
-        if from_signal_handler(error):
-            raise
-        name = None
-    return name[:200] if isinstance(name, str) and name else label
