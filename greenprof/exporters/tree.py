@@ -40,9 +40,8 @@ def tree_renderable(
     whole = sum(root.weight_ns(clock) for root in roots)
     columns = _columns(profile, roots)
     header = "".join(f"{title:>{_NUMBER_WIDTH}}" for title in columns)
-    # Where only CPU time was measured, that is what the wall clock adds up.
-    cpu_only = is_exact(profile) and clock == "wall" and profile.info.clock != "wall"
-    by = "CPU" if cpu_only else clock
+    # Where there is CPU time only, that is what the wall clock adds up.
+    by = "CPU" if clock == "wall" and list(columns) == ["calls", "CPU"] else clock
     lines: list[RenderableType] = [
         Text(f"{header}  call tree, by {by} clock", style="bold", no_wrap=True)
     ]
@@ -93,21 +92,21 @@ def _trees(profile: Profile) -> list[_Branch]:
     for group in profile.groups:
         kind = "" if group.kind == "asyncio" else f" ({group.kind})"
         roots.append(_Branch(f"{group.name}{kind}, {plural(group.count, 'task')}"))
-    times: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    times: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for index, _, node, label, weight_ns in weighted_stacks(profile):
         if label != "[idle]":
             column = {"": 0, "[blocked]": 2}.get(label, 1)
             times[index, node][column] += weight_ns
-    for (index, node), (cpu_ns, await_ns, blocked_ns) in times.items():
+    if is_exact(profile):
+        for sample in profile.samples:
+            if sample.state is State.ON_CPU and sample.stack >= 0:
+                times[sample.group, sample.stack][3] += sample.count
+    for (index, node), (cpu_ns, await_ns, blocked_ns, calls) in times.items():
         for branch in _path(roots[index], profile.stack(node)):
             branch.cpu_ns += cpu_ns
             branch.await_ns += await_ns
             branch.blocked_ns += blocked_ns
-    if is_exact(profile):
-        for sample in profile.samples:
-            if sample.state is State.ON_CPU and sample.stack >= 0:
-                *_, leaf = _path(roots[sample.group], profile.stack(sample.stack))
-                leaf.calls += sample.count
+        branch.calls += calls
     return roots
 
 
