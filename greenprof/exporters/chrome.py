@@ -52,7 +52,7 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
     else:
         rows = Rows(sum(max(one.wall_ns, one.cpu_ns) for one in profile.samples))
         icicle(profile, clock, rows)
-        kind = f"aggregated stacks, {clock} clock; not a timeline: `greenprof run --timeline` does"
+        kind = f"aggregated stacks, {clock} clock; not a timeline: record one with --timeline"
     info = profile.info
     document: dict[str, Any] = {
         "traceEvents": rows.events(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, Final, Protocol
 
@@ -89,7 +89,7 @@ class Timeline:
         """Stop, from any thread; what was recorded stays. A second call does nothing."""
         if self._running:
             self._stopped_ns = time.monotonic_ns()
-            lasting = self._lasting()
+            lasting = self._lasting(self._numbers)
             self._running = False
             self._ring.extend(lasting)
         # Again if the first call was interrupted.
@@ -136,10 +136,11 @@ class Timeline:
     ) -> None:
         """A stretch has ended; see `greenprof.samplers.steps`."""
         track = self._tracks.of(owner, ident, first=True)
-        self._ring.append(self._record_run(kind, track, owner, start_ns, end_ns))
+        number = next(self._numbers)
+        self._ring.append(self._run(number, kind, track, owner, start_ns, end_ns))
 
-    def _record_run(
-        self, kind: str, track: TrackOf, owner: Any, start_ns: int, end_ns: int
+    def _run(
+        self, number: int, kind: str, track: TrackOf, owner: Any, start_ns: int, end_ns: int
     ) -> bytes:
         track.last_ns = end_ns
         place, run = UNKNOWN, _RUN
@@ -149,12 +150,13 @@ class Timeline:
             place = self._places.suspended_in(owner)
         else:
             place = self._places.called(owner)
-        return _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, place, run)
+        return _RECORD.pack(number, start_ns, end_ns, track.number, place, run)
 
     def _ran_sync(self, task: Any, ident: int, start_ns: int, end_ns: int) -> None:
         """Sync code has had the thread, on uvloop."""
         track = self._tracks.of(task, ident)
-        self._ring.append(self._record_run("uvloop", track, task, start_ns, end_ns))
+        number = next(self._numbers)
+        self._ring.append(self._run(number, "uvloop", track, task, start_ns, end_ns))
 
     def _awaited(self, owner: Any, ident: int, start_ns: int, end_ns: int, site: int) -> None:
         self._observed(owner, ident, start_ns, end_ns, site, _AWAIT)
@@ -175,7 +177,7 @@ class Timeline:
             if from_signal_handler(error):
                 raise
 
-    def _lasting(self) -> list[bytes]:
+    def _lasting(self, numbers: Iterator[int]) -> list[bytes]:
         """Records of the stretches that last."""
         now_ns = time.monotonic_ns()
         found = []
@@ -184,9 +186,8 @@ class Timeline:
             if stretch is None:
                 continue
             track = self._tracks.of(stretch.owner, ident)
-            found.append(
-                self._record_run(stretch.kind, track, stretch.owner, stretch.start_ns, now_ns)
-            )
+            start_ns, number = stretch.start_ns, next(numbers)
+            found.append(self._run(number, stretch.kind, track, stretch.owner, start_ns, now_ns))
         return found
 
     def _oldest_ns(self) -> int:
@@ -204,19 +205,24 @@ class Timeline:
         latest = max((_RECORD.unpack(one)[0] for one in records[-64:]), default=0)
         self.lost_slices = max(latest - len(records), 0)
         if self._running:
-            records += self._lasting()
+            # They are in no ring, and counted when they end.
+            records += self._lasting(itertools.repeat(0))
         now_ns = time.monotonic_ns() if self._running else self._stopped_ns
         since_ns = started_ns
         if self._seconds < math.inf:
             since_ns = max(since_ns, now_ns - int(self._seconds * 1e9))
+        tracks: dict[int, TrackOf] = {}
         found: dict[int, TrackSlices] = {}
         places: dict[int, tuple[int, str]] = {}
         for _, start_ns, end_ns, number, where, kind in _RECORD.iter_unpack(b"".join(records)):
-            track = self._tracks.get(number)
-            if track is None or end_ns < since_ns:
+            if end_ns < since_ns:
                 continue
             slices = found.get(number)
             if slices is None:
+                track = self._tracks.get(number)
+                if track is None:
+                    continue
+                tracks[number] = track
                 slices = found[number] = TrackSlices(track.label)
             if kind in (_RUN, _RUN_IN_HUB):
                 at = places.get(where)
@@ -225,12 +231,12 @@ class Timeline:
                 slices.runs.append(Stretch(start_ns, end_ns, *at, whole=kind == _RUN_IN_HUB))
             else:
                 self._add_observed(slices, kind, Stretch(start_ns, end_ns), where)
-        children = [(number, self._tracks[number].parent) for number in found]
+        children = [(number, track.parent) for number, track in tracks.items()]
         for slices in found.values():
             slices.nest()
         link_children(found, children)
         for number in sorted(found):
-            self._write(builder, self._tracks[number], found[number], started_ns)
+            self._write(builder, tracks[number], found[number], started_ns)
 
     def _add_observed(self, slices: TrackSlices, kind: int, stretch: Stretch, site: int) -> None:
         teller = self._account if kind == _AWAIT else self._blocks
