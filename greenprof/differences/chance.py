@@ -61,7 +61,7 @@ def observed(profile: Profile) -> Profile:
         if sample.state is State.ON_CPU:
             share = 1.0
         return dataclasses.replace(
-            sample, wall_ns=sample.count, cpu_ns=round(sample.count * min(share, 1.0))
+            sample, wall_ns=sample.count, cpu_ns=int(sample.count * min(share, 1.0))
         )
 
     return dataclasses.replace(profile, samples=[counts(sample) for sample in profile.samples])

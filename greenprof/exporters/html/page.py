@@ -22,6 +22,7 @@ PACKAGE = "greenprof.exporters.html"
 SCRIPTS = (
     "units.js",
     "words.js",
+    "diff.js",
     "profile.js",
     "traces.js",
     "viewtree.js",
@@ -39,6 +40,7 @@ SCRIPTS = (
     "table.js",
     "counted.js",
     "tables.js",
+    "difftables.js",
     "tablepanel.js",
     "places.js",
     "help.js",

@@ -131,8 +131,7 @@ class DownBox extends Box {
     return this.childBoxes(DownBox, found, null, this.chart.weights);
   }
 
-  times() {
-    const { tree } = this.chart;
+  times(tree = this.chart.tree) {
     const sums = new BoxSums(tree);
     sums.addMarked(this.chart.marksOf(this));
     const { nodes, begin, end } = this.nodes;
@@ -165,9 +164,8 @@ class UpBox extends Box {
     return this.childBoxes(UpBox, above, below, this.chart.upWeights);
   }
 
-  times() {
+  times(tree = this.chart.tree) {
     const { chart } = this;
-    const { tree } = chart;
     const sums = new BoxSums(tree);
     const { nodes, leaves, begin, end } = this.nodes;
     const own = chart.view === "bottom";
@@ -196,9 +194,10 @@ class BottomBox extends DownBox {
     const { tree, clock } = this.chart;
     const weights = tree.ownWeights(clock);
     const { seen } = tree;
+    const others = tree.other?.ownWeights(clock) ?? weights;
     const found = [];
     for (let node = 1; node < tree.size; node++) {
-      if (weights[node] > 0 || seen[node] > 0) {
+      if (weights[node] > 0 || seen[node] > 0 || others[node] > 0) {
         found.push(node);
       }
     }

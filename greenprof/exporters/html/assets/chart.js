@@ -149,7 +149,7 @@ class Chart {
       }
       // A sample that waited may have used the CPU as well: that part is the frame's own.
       const frameNode = tree.kindOf(node) > 0 ? parent[node] : node;
-      if (samples.cpu[sample] > 0 && marks[frameNode] === 1) {
+      if (samples.hasCpu[sample] === 1 && marks[frameNode] === 1) {
         mask[sample] = PART_CPU;
       }
       // Of what is idle and left out, there is only the CPU time.

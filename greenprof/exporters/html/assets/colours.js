@@ -72,6 +72,13 @@ const PALETTE = {
     idle: [0.955, 0.003, 260, true],
     task: [0.5, 0.025, 262, false],
     root: [0.42, 0.025, 262, false],
+    same: [0.92, 0.003, 260, true],
+    more1: [0.9, 0.05, 25, true],
+    more2: [0.79, 0.115, 25, true],
+    more3: [0.52, 0.185, 27, false],
+    less1: [0.9, 0.045, 248, true],
+    less2: [0.77, 0.1, 248, true],
+    less3: [0.48, 0.15, 256, false],
   },
   dark: {
     yours: [0.7, 0.125, 64, true],
@@ -85,6 +92,13 @@ const PALETTE = {
     idle: [0.28, 0.004, 260, false],
     task: [0.5, 0.03, 262, false],
     root: [0.4, 0.025, 262, false],
+    same: [0.33, 0.004, 260, false],
+    more1: [0.38, 0.07, 25, false],
+    more2: [0.49, 0.14, 26, false],
+    more3: [0.72, 0.16, 27, true],
+    less1: [0.38, 0.06, 255, false],
+    less2: [0.49, 0.12, 256, false],
+    less3: [0.74, 0.125, 248, true],
   },
 };
 
@@ -100,6 +114,8 @@ const SHADES = [
 ];
 const VARIED = new Set(["yours", "library", "awaited", "awaited-library", "bridge"]);
 const HATCHED = new Set(["await"]);
+// What may be hatched or not: a change of a box of waiting.
+const HATCHED_END = "-wait";
 
 // WCAG AA for text of this size.
 const LEAST_CONTRAST = 4.5;
@@ -211,7 +227,8 @@ function colourOf(category, key, dark, tone = "") {
 function mixColour(category, shade, dark, tone) {
   const theme = flameTheme(dark);
   const palette = dark ? PALETTE.dark : PALETTE.light;
-  const [lightness, chroma, hue, darkText] = palette[category] ?? palette.root;
+  const name = category.replace(HATCHED_END, "");
+  const [lightness, chroma, hue, darkText] = palette[name] ?? palette.root;
   const step = SHADES[shade];
   // Pale fills take small steps only: larger ones would look like a category of their own.
   const strength = chroma > 0.08 ? 1 : 0.6;
@@ -227,7 +244,7 @@ function mixColour(category, shade, dark, tone) {
     return { fill, text, soft: text, pattern: null, line: fill };
   }
   const text = darkText ? theme.darkText : theme.lightText;
-  const hatched = HATCHED.has(category);
+  const hatched = HATCHED.has(category) || name !== category;
   const line = hatched
     ? hexOfOklch(lightness + (dark ? 0.06 : -0.055), chroma + 0.03, hue)
     : full;

@@ -16,6 +16,8 @@ const BUTTON_HINTS = {
   "group=all": "All tasks together (g)",
   "group=task": "By task or route; names with numbers folded (g)",
   "group=thread": "By thread (g)",
+  "side=before": "Boxes as wide as their time before: what is gone is there (w)",
+  "side=after": "Boxes as wide as their time after: what is new is there (w)",
   "switch=mine": "Leave out library code: its time counts for your function that called it (m)",
   "switch=bridges": "Show the library frames that switch greenlets (f)",
   "switch=idle": "Show time with nothing to do (i)",
@@ -63,12 +65,15 @@ class Toolbar {
    * @param {PageState} state
    * @param {function} openHelp
    * @param {string[]} clocks that there is a choice of
+   * @param {boolean} sides whether there are two profiles to choose from
    */
-  constructor(host, header, state, openHelp, clocks) {
+  constructor(host, header, state, openHelp, clocks, sides) {
     this.state = state;
     host.querySelector("[data-clock]").parentElement.hidden = clocks.length < 2;
-    this.buttons = [...host.querySelectorAll("[data-view], [data-clock], [data-group]")]
-      .filter(({ dataset }) => clocks.length > 1 || !dataset.clock);
+    host.querySelector("#sides").hidden = !sides;
+    const fields = "[data-view], [data-clock], [data-group], [data-side]";
+    this.buttons = [...host.querySelectorAll(fields)].filter(({ dataset }) =>
+      (clocks.length > 1 || !dataset.clock) && (sides || !dataset.side));
     this.switches = [...host.querySelectorAll("[data-switch]")];
     this.search = host.querySelector("#search");
     this.result = host.querySelector("#search-result");
@@ -159,6 +164,7 @@ class Legend {
     this.host = host;
     this.list = host.querySelector("ul");
     this.found = Legend.categories(profile);
+    this.changes = profile.sides !== null;
     const narrow = matchMedia(NARROW);
     const fold = () => { host.open = !narrow.matches; };
     narrow.addEventListener("change", fold);
@@ -187,6 +193,10 @@ class Legend {
   }
 
   show({ mine, bridges, idle, group, clock }, dark) {
+    if (this.changes) {
+      this.list.replaceChildren(...changeLegend(dark, this.found.has("boundary")));
+      return;
+    }
     const hidden = new Set([
       ...(mine ? ["library", "awaited-library"] : []),
       ...(mine || !bridges ? ["bridge"] : []),

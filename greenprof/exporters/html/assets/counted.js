@@ -11,9 +11,11 @@ const COUNTED_TABLES = { counted: "awaits", repeats: "repeats", blocks: "blocks"
 
 /** Which tabs a profile has something for. */
 function tabsOf({ payload }) {
+  // Lines of two versions of a function have no common numbers.
   const counted = COUNTED_TABS.filter((tab) => payload[COUNTED_TABLES[tab]].fn.length > 0);
   // The exact engine sees functions, not their lines, nor what waits in a sample.
-  const sampled = payload.exact ? [] : ["awaits", "lines"];
+  const lines = payload.before ? [] : ["lines"];
+  const sampled = payload.exact ? [] : ["awaits", ...lines];
   return new Set(["functions", "tasks", ...counted, ...sampled]);
 }
 

@@ -87,7 +87,7 @@ class BoxDetails {
     zoom.disabled = isZoomed;
     zoom.hidden = copy.hidden = type === "root";
     sandwich.hidden = fn < 0;
-    lines.hidden = fn < 0 || this.profile.payload.exact;
+    lines.hidden = fn < 0 || this.profile.payload.exact || this.profile.sides !== null;
   }
 
   makeName(box, tag) {
@@ -117,6 +117,9 @@ class BoxDetails {
   }
 
   makeFigures(box, chart, clock, folded = false) {
+    if (this.profile.sides) {
+      return changeFigures(box, chart, clock);
+    }
     const figures = box.figures();
     const clocks = clocksOf(this.profile.payload);
     const rows = FIGURE_COLUMNS.filter((id) =>
@@ -155,7 +158,8 @@ class BoxDetails {
   makeSeen(box, tag) {
     const { seen, tasks, groups } = box.figures();
     const said = element(tag, { class: "seen" },
-      this.profile.payload.exact ? saidOfCalls(box, seen) : `seen ${plural(seen, "time")}`);
+      this.profile.sides ? changeSeen(box)
+        : this.profile.payload.exact ? saidOfCalls(box, seen) : `seen ${plural(seen, "time")}`);
     if (!tasks) {
       return said;
     }

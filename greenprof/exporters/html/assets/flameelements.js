@@ -76,6 +76,7 @@ function flameSentence(box, chart) {
     CATEGORIES.find(({ id }) => id === category)?.label ?? "",
     formatDuration(box.weight),
     `${share} of the ${FLAME_SHARES[chart.clock] ?? CLOCK_WORDS.cpu}`,
+    chart.tree.other ? changeSentence(box) : "",
     crosses ? "across a greenlet boundary" : "",
     `level ${box.depth}`,
   ];

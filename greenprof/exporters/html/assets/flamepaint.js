@@ -221,7 +221,8 @@ class FlamePainter {
       return end;
     }
     const info = box.info;
-    const colour = colourOf(info.category, box.key, dark, tone);
+    const colour = box.chart.tree.other
+      ? changeColour(box, dark, tone) : colourOf(info.category, box.key, dark, tone);
     const height = this.#snap(FLAME_ROW - 1);
     context.fillStyle = colour.fill;
     context.fillRect(span.left, y, span.width, height);
@@ -273,7 +274,7 @@ class FlamePainter {
     }
     // The root's name says its time.
     if (span.width > 200 && info.type !== "root") {
-      const time = formatDuration(box.weight);
+      const time = box.chart.tree.other ? changeLabel(box) : formatDuration(box.weight);
       const width = this.#labels.width(time);
       if (width <= room) {
         context.fillStyle = colour.soft;

@@ -18,6 +18,7 @@ const HELP_KEYS = [
     ["m", "my code only"],
     ["f", "bridge internals, folded or not"],
     ["i", "idle time"],
+    ["w", "of two profiles: widths before, after"],
     ["r", "one trace, where spans were recorded"],
   ]],
   ["Find", [

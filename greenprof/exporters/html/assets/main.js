@@ -27,7 +27,8 @@ class ReportPage {
     showWarnings(byId("warnings"), payload.warnings);
     this.openHelp = makeHelp(byId("help"), payload);
     const header = byId("header");
-    this.toolbar = new Toolbar(byId("toolbar"), header, this.state, this.openHelp, clocks);
+    const sides = this.profile.sides !== null;
+    this.toolbar = new Toolbar(byId("toolbar"), header, this.state, this.openHelp, clocks, sides);
     this.traceField = new TraceField(byId("trace"), this.profile, this.state);
     this.legend = new Legend(byId("legend"), this.profile);
     this.nothing = byId("nothing");
@@ -112,9 +113,9 @@ class ReportPage {
     if (state.view === "sandwich" && state.fn < 0) {
       state.fn = firstFunction(this.profile, state.clock);
     }
-    const newTree = has("group", "bridges", "mine", "idle", "trace");
+    const newTree = has("group", "bridges", "mine", "idle", "side", "trace");
     if (newTree) {
-      this.tree = new ViewTree(this.profile, state);
+      this.makeTree();
     }
     const switched = newTree && !has("zoom", "view");
     const newChart = newTree || has("clock", "view") || (state.view === "sandwich" && has("fn"));
@@ -156,6 +157,18 @@ class ReportPage {
     }
   }
 
+  makeTree() {
+    const { profile, state } = this;
+    if (profile.sides) {
+      const { before, after } = profile.sides.each(() => new ViewTree(profile, state));
+      profile.sides.draw(state.side);
+      this.tree = state.side === "after" ? after : before;
+      this.tree.other = state.side === "after" ? before : after;
+      return;
+    }
+    this.tree = new ViewTree(profile, state);
+  }
+
   makeChart(switched) {
     const { state, tree } = this;
     const sameView = this.chart?.view === state.view;
@@ -165,7 +178,9 @@ class ReportPage {
     this.selected = selected ? likeIt(this.chart, selected) : null;
     const time = this.chart.whole ? formatDuration(this.chart.whole) : "no";
     // The one box whose name depends on the clock.
-    this.profile.describe(this.profile.rootKey).label = `all: ${time} ${rootWords(state.clock)}`;
+    const change = tree.other ? `, ${changeLabel(this.chart.down)}` : "";
+    this.profile.describe(this.profile.rootKey).label =
+      `all: ${time} ${rootWords(state.clock)}${change}`;
   }
 
   /** Find the box that the state says; after a switch, the one most like it. */
@@ -379,6 +394,7 @@ class ReportPage {
       s: view("sandwich"),
       c: () => toolbar.turn("clock"),
       g: () => toolbar.turn("group"),
+      w: () => toolbar.turn("side"),
       f: flip("bridges"),
       m: flip("mine"),
       i: flip("idle"),

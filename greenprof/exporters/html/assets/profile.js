@@ -50,6 +50,8 @@ class ReportProfile {
     this.searched = new Array(this.functionCount);
     this.allSamples = ReportProfile.#samples(payload.samples);
     this.#take(this.allSamples);
+    /** Of a page of two profiles: which of them is drawn; else null. */
+    this.sides = payload.before ? new Sides(this) : null;
   }
 
   /** Go on with the samples of a trace only, or of all for "". */
@@ -64,6 +66,12 @@ class ReportProfile {
   /** How many tasks of a group were seen; 0 in a trace, whose tasks nobody counted. */
   tasksOf(group) {
     return this.trace ? 0 : this.groups.tasks[group];
+  }
+
+  /** Go on with the samples, and the numbers of tasks, of one of two profiles. */
+  takeSide(samples, tasks) {
+    this.groups = { ...this.groups, tasks };
+    this.#take(samples);
   }
 
   #take(samples) {
@@ -211,10 +219,14 @@ class ReportProfile {
     /** The waiting of each sample by its state. On-CPU samples have none: what is not CPU time was
      *  another thread's turn. */
     samples.waits = [null, ...waits.map((name) => samples[name])];
+    /** Whether there is any of it, in whichever of two profiles. */
+    samples.hasCpu = Uint8Array.from(columns.cpu, (ns) => (ns > 0 ? 1 : 0));
+    samples.hasWait = new Uint8Array(count);
     for (let sample = 0; sample < count; sample++) {
       const rest = samples.wall[sample] - samples.cpu[sample];
       if (rest > 0 && samples.state[sample] > 0) {
         samples.waits[samples.state[sample]][sample] = rest;
+        samples.hasWait[sample] = 1;
       }
     }
     return samples;

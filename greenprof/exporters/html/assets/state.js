@@ -28,6 +28,7 @@ const STATE_FIELDS = {
   mine: STATE_READERS.flag,
   bridges: STATE_READERS.flag,
   idle: STATE_READERS.flag,
+  side: STATE_READERS.oneOf("after", "before"),
   trace: STATE_READERS.traceId,
   zoom: STATE_READERS.path,
   fn: STATE_READERS.number,
@@ -52,7 +53,8 @@ const STATE_OF_PLACE = [...STATE_PLACES, "fn", "mark", "scope", "group", "mine",
 const STATE_ENTRY = "greenprof";
 
 /**
- * The state of the page. Fields: view, clock, group, mine, bridges, idle, trace (its id, "" all),
+ * The state of the page. Fields: view, clock, group, mine, bridges, idle, side (which of two
+ * profiles is drawn), trace (its id, "" all),
  * zoom ("12.45.3": keys from the root's child down, "" the whole), fn (chosen function, -1 none), mark (all boxes of fn
  * stand out), q (search), tab, scope (do the tables follow the zoom), sort ("cpuTotal-", "" the
  * tab's own), filter (of the tables), theme.
@@ -62,7 +64,7 @@ class PageState {
   constructor(clock) {
     this.defaults = {
       view: "top", clock: STATE_FIELDS.clock(clock) ?? "wall", group: "task",
-      mine: false, bridges: false, idle: false, trace: "",
+      mine: false, bridges: false, idle: false, side: "after", trace: "",
       zoom: "", fn: -1, mark: false, q: "",
       tab: "functions", scope: "zoom", sort: "", filter: "", theme: "auto",
     };

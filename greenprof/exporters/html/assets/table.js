@@ -34,7 +34,7 @@ function isolated(text, className = "", title = text) {
 
 /**
  * Columns: {id, label, band, hint, type: "text" | "time" | "count", value(row), text(row),
- * title(row), bar(row)}. `text` is what is shown of a number that is no amount;
+ * title(row), bar(row), tone(row)}. `tone` is a class of the cell; `text` is what is shown of a number that is no amount;
  * `keepEnd` cuts a long text at its start.
  * `band` is the head above neighbouring columns; `bar(row)` a share from 0 to 1 drawn in the cell.
  */
@@ -219,6 +219,9 @@ class DataTable {
       const format = column.type === "time" ? formatDuration : formatCount;
       cell.textContent = column.text?.(row) ?? (value ? format(value) : "-");
       cell.classList.toggle("zero", !value);
+      if (column.tone) {
+        cell.classList.add(column.tone(row));
+      }
     }
     if (column.clock && column.clock === this.clock) {
       cell.classList.add("current");

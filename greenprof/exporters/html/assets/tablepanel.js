@@ -28,7 +28,7 @@ class TablePanel {
     if (there.has("counted") && there.has("awaits")) {
       document.getElementById("tab-awaits").textContent = "Waits, sampled";
     }
-    this.tables = new ReportTables(this.panel, profile, {
+    this.tables = tablesFor(this.panel, profile, {
       open, order: (sort) => state.set({ sort }),
     });
     this.tabs.forEach((tab, place) => {
@@ -115,7 +115,7 @@ class TablePanel {
         const host = element("div");
         this.paper.append(
           element("section", { class: "on-paper" }, element("h2", {}, tab.textContent), host));
-        const tables = new ReportTables(host, this.profile, {});
+        const tables = tablesFor(host, this.profile, {});
         const state = { ...this.state, tab: name, sort: "", filter: "" };
         tables.show(state, this.tables.scope, this.box);
       }

@@ -215,7 +215,7 @@ class ReportTables {
   open(tab) {
     this.tab = tab;
     this.table = new DataTable(this.host, {
-      columns: TABLE_COLUMNS[tab](this),
+      columns: this.columnsOf(tab),
       label: document.getElementById(`tab-${tab}`).textContent,
       empty: () => (tab === "lines" && this.state.fn < 0 ? NO_FUNCTION : TABLE_EMPTY[tab]),
       open: (row) => this.callbacks.open(tab, row),
@@ -224,20 +224,34 @@ class ReportTables {
     this.table.table.classList.add(`t-${tab}`);
   }
 
+  columnsOf(tab) {
+    return TABLE_COLUMNS[tab](this);
+  }
+
+  orderOf(tab, clock) {
+    return TABLE_ORDERS[tab](clock);
+  }
+
   sortOf(state) {
     const column = state.sort.slice(0, -1);
     const known = this.table.options.columns.some(({ id }) => id === column);
     return known
-      ? { column, descending: state.sort.endsWith("-") } : TABLE_ORDERS[state.tab](state.clock);
+      ? { column, descending: state.sort.endsWith("-") } : this.orderOf(state.tab, state.clock);
   }
 
   /** Make the tab's rows; the same array as before where nothing changed, so sort keys stay. */
-  chooseRows({ tab, fn, mine, bridges, idle }) {
-    const key = `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges} ${idle}`;
+  chooseRows(state) {
+    const { tab, fn, mine, bridges, idle } = state;
+    const key = this.rowsKey(state);
     if (!this.rowsOf[key]) {
       this.rowsOf[key] = this.makeRows(tab, fn, { mine, bridges, idle });
     }
     this.rows = this.rowsOf[key];
+  }
+
+  /** What a tab's rows depend on. */
+  rowsKey({ tab, fn, mine, bridges, idle }) {
+    return `${tab} ${tab === "lines" ? fn : ""} ${mine} ${bridges} ${idle}`;
   }
 
   makeRows(tab, fn, shown) {

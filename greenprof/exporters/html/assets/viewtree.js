@@ -321,8 +321,8 @@ class ViewTree {
       if (state === STATE_IDLE && !idle) {
         left[sample] = 1;
         // It may have used the CPU all the same.
-        sampleNode[sample] = samples.cpu[sample] > 0 ? node : -1;
-      } else if (state === 0 || waits[state][sample] === 0) {
+        sampleNode[sample] = samples.hasCpu[sample] === 1 ? node : -1;
+      } else if (samples.hasWait[sample] === 0) {
         sampleNode[sample] = node;
       } else {
         const place = node * waits.length + state;
