@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from greenprof._version import __version__
 
 if TYPE_CHECKING:
+    from greenprof.blocking import BlockInfo, BlockWatch, watch_blocks
     from greenprof.bridges import Bridge, Part, Role, register_bridge
     from greenprof.capture import Stack, capture_all, capture_stack
     from greenprof.dumps import dump, dump_on_signal, format_stack, print_stack
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AwaitInfo",
+    "BlockInfo",
+    "BlockWatch",
     "Bridge",
     "GreenprofError",
     "Part",
@@ -53,11 +56,13 @@ __all__ = [
     "start_tracing",
     "stop_tracing",
     "trace",
+    "watch_blocks",
 ]
 
 # Loaded when first used: a saved profile opens without greenlet, and `greenprof --version` is
 # quick.
 _HOMES = {
+    "blocking": ("BlockInfo", "BlockWatch", "watch_blocks"),
     "bridges": ("Bridge", "Part", "Role", "register_bridge"),
     "capture": ("Stack", "capture_all", "capture_stack"),
     "dumps": ("dump", "dump_on_signal", "format_stack", "print_stack"),

@@ -21,6 +21,7 @@ from greenprof.samplers import mainthread
 from greenprof.samplers.ledger import Ledger
 from greenprof.samplers.mainsampler import BUSY, MainSampler
 from greenprof.samplers.observer import ThreadClock, state_in_call
+from greenprof.samplers.ticker import own_threads
 from greenprof.samplers.timers import NS
 
 _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
@@ -157,7 +158,8 @@ class ThreadSampler:
 
     def _tick(self) -> None:
         frames = sys._current_frames()
-        frames.pop(get_ident(), None)
+        for own in (get_ident(), *own_threads):
+            frames.pop(own, None)
         switches.leave_patched_threading()
         self._main.give_way()
         observer = self._ledger.observer
