@@ -182,7 +182,7 @@ class TestExactEngine:
         assert lines[1] == "5.00 s long, CPU 300 ms, running 196 ms, awaiting 2.70 s"
         assert lines[2].startswith("exact engine, wall clock, 7,293 calls")
         # The process's own in the head line is the only one.
-        assert text.count("CPU") == 1 + text.count("on the CPU, or in a call that blocks")
+        assert text.count("CPU") == 1 + text.count("on the CPU, or in a call that waits")
 
     def test_calls_are_a_column(self) -> None:
         text = summary_text(exact_profile(), width=140)

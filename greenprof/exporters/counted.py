@@ -108,6 +108,9 @@ class Repeats:
         self.limit = 0
         """Lines that it may take below its head."""
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def lines(self, width: int) -> int:
         """Return how many lines all sentences take below the head."""
         return sum(sentence.lines(width) for sentence in self._sentences)

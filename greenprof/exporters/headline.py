@@ -77,7 +77,7 @@ def _running(profile: Profile, sums: Totals) -> list[Fact]:
     cpu = duration(sums.process_cpu_ns)
     if running_word(profile) != "CPU":
         running = duration(sums.cpu_ns)
-        note = "time in functions that ran, or were in a call that blocks; of all tasks and threads"
+        note = "time in functions that ran, or were in a call that blocks or waits; of all tasks"
         return [
             Fact("CPU", cpu, f"CPU {cpu}", "used by the process"),
             Fact("running", running, f"running {running}", note),

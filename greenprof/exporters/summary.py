@@ -35,6 +35,8 @@ _Row = TypeVar("_Row")
 
 _MAX_HEIGHT = 48
 _PLAIN_HEIGHT = 40
+# Repeats and loop blockers are worth a few lines more, where there are some.
+_MORE_HEIGHT = 5
 # On a small screen something scrolls away; a table of one row would say less.
 _MIN_ROWS = 11
 # The command line has a few lines of its own to say below: what was saved, and what comes next.
@@ -79,7 +81,8 @@ class Summary:
         self._blocks = block_rows(profile)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        height = self._height or (console.height if console.is_terminal else _PLAIN_HEIGHT)
+        more = _MORE_HEIGHT * (bool(self._repeats) + bool(self._blocks))
+        height = self._height or (console.height if console.is_terminal else _PLAIN_HEIGHT + more)
         header = [
             Text(encodable(line, options), style=style, overflow="fold")
             for line, style in _header(self._profile)
@@ -100,7 +103,7 @@ class Summary:
         )
         # A blank line and a header for each table, and a blank line before the notes.
         fixed += 2 * sum(map(bool, sizes)) + 1 + _RESERVED_LINES
-        rows = _share_out(max(min(height, _MAX_HEIGHT) - fixed, _MIN_ROWS), sizes)
+        rows = _share_out(max(min(height, _MAX_HEIGHT + more) - fixed, _MIN_ROWS), sizes)
         self._repeats.limit = rows[3]
         parts: tuple[RenderableType, ...] = (
             self._group_part(rows[0]),
@@ -234,7 +237,7 @@ class Summary:
 
 _CLOCK_NOTES = {
     "CPU": "CPU columns: CPU clock. Other times: wall clock of each task, which add up.",
-    "run": "All times: wall clock of each task, which add up. Run: on the CPU, or in a call that blocks.",
+    "run": "All times: wall clock of each task, which add up. Run: on the CPU, or in a call that waits.",
 }
 
 

@@ -19,7 +19,7 @@ const CLOCKS_NOTE = {
     + "tasks wait side by side, so they add up to more than the program’s duration.",
   cpu: "Times of functions and tasks are of the CPU clock, all others of the wall clock.",
   wall: "All times are of each task’s wall clock: tasks wait side by side, so they add up to more "
-    + "than the program’s duration. Run: on the CPU, or in a call that blocks.",
+    + "than the program’s duration. Run: on the CPU, or in a call that blocks or waits.",
 };
 
 /** What the box of everything adds up. */
@@ -40,7 +40,7 @@ function chooseWords(payload) {
     CLOCK_WORDS.cpu = `${payload.running} time`;
     CLOCK_BANDS.cpu = payload.running;
     CLOCK_HINTS.wall = "Time lived by tasks: running and waiting; tasks side by side add up";
-    CLOCK_HINTS.cpu = "Time in functions that ran, or were in a call that blocks";
+    CLOCK_HINTS.cpu = "Time in functions that ran, or were in a call that blocks or waits";
     CLOCK_HINTS.await = "Time that coroutines were suspended";
   }
   const note = payload.running !== "CPU" ? "wall" : clocksOf(payload).length === 1 ? "cpu" : "both";
