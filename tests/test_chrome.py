@@ -75,6 +75,8 @@ def test_rows_slices_and_blockers_of_a_timeline() -> None:
     assert blocker.args["task"] == "GET /report"
     assert blocker.args["line"] == "total /srv/orders/api.py:60"
     assert trace.marks == [("GET /report", "blocks the loop", 20 * MS)]
+    [blocking] = trace.named("GET /report")
+    assert (blocking.name, blocking.colour) == ("total", "terrible")
     assert spans_of(trace, "GET /orders/{} (GET /orders/7)") == [
         ("get_order", 10 * MS, 15 * MS, 0),
         ("await asyncpg.connection.Connection.fetch", 15 * MS, 105 * MS, 0),
@@ -112,14 +114,14 @@ def test_what_ran_for_an_await_is_within_it_and_an_arrow_leads_there() -> None:
     assert spans_of(trace) == [
         ("GET /", 0, 10, 0),
         ("await fetch", 10, 100, 0),
-        # A nanosecond later, so that the arrow's beginning is on the await alone.
-        ("fetch", 11, 15, 1),
+        # A little later, so that the arrow's beginning is on the await alone.
+        ("fetch", 12, 15, 1),
         ("fetch", 80, 100, 1),
         ("GET /", 100, 107, 0),
     ]
     [(start, end)] = trace.arrows
     assert (start.name, start.start_ns) == ("await fetch", 10)
-    assert (end.name, end.start_ns) == ("fetch", 11)
+    assert (end.name, end.start_ns) == ("fetch", 12)
 
 
 def test_an_arrow_leads_to_each_task_that_ran_for_an_await() -> None:

@@ -1,4 +1,4 @@
-"""What Perfetto makes of timelines: nothing is left out, slices nest, arrows are on their slices."""
+"""What Perfetto and chrome://tracing make of timelines: nothing is left out, slices nest, arrows are on their slices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from greenprof.exporters import find_exporter
 from greenprof.profiles import Profile, ProfileBuilder, ProfileInfo, Slice, SliceKind, Track
 from tests import trace_format
-from tests.perfetto import Perfetto
+from tests.perfetto import Perfetto, catapult
 from tests.profiles import app
 from tests.running import PROGRAMS, run_python
 
@@ -64,7 +64,19 @@ def assert_read_alike(loaded: Perfetto, text: str) -> None:
     assert sorted(loaded.query(ARROWS)) == sorted(arrows)
 
 
-def test_slices_that_nest_to_the_nanosecond_under_hostile_names(perfetto: Open) -> None:
+def assert_catapult_reads_alike(browser: Browser, text: str) -> None:
+    trace, found = trace_format.read(text), catapult(browser, text)
+    assert found["warnings"] == []
+    drawn = [[one.row, one.name] for one in trace.slices]
+    drawn += [[row, name] for row, name, _ in trace.marks]
+    assert sorted(found["slices"]) == sorted(drawn)
+    arrows = [[one.name, to.name] for one, to in trace.arrows]
+    assert sorted(found["arrows"]) == sorted(arrows)
+
+
+def test_slices_that_nest_to_the_nanosecond_under_hostile_names(
+    perfetto: Open, browser: Browser
+) -> None:
     builder = ProfileBuilder()
     hostile = '"}],"x":[{"\u2028\udce9</script><b>\x1b[2J'
     group, thread = builder.group("GET /orders/{}", "asyncio"), builder.thread(hostile)
@@ -89,6 +101,7 @@ def test_slices_that_nest_to_the_nanosecond_under_hostile_names(perfetto: Open) 
         at = run + 50_001 if flow % 2 else over
     text = text_of(builder.build(ProfileInfo()))
     assert len(trace_format.read(text).arrows) == 200
+    assert_catapult_reads_alike(browser, text)
     loaded = perfetto(text)
     assert_read_alike(loaded, text)
     names = [name for (name,) in loaded.query("select name from process where name is not null")]
@@ -100,10 +113,13 @@ def test_slices_that_nest_to_the_nanosecond_under_hostile_names(perfetto: Open) 
     assert lines == 200 * 7, "a line for each slice, and for each blocker's mark"
 
 
-def test_a_recorded_timeline_of_sqlalchemy(perfetto: Open, tmp_path: Path) -> None:
+def test_a_recorded_timeline_of_sqlalchemy(
+    perfetto: Open, browser: Browser, tmp_path: Path
+) -> None:
     out = tmp_path / "out.trace.json"
     run_python(PROGRAMS / "timeline_orders.py", out, tmp_path / "orders.db")
     text = out.read_text(encoding="utf-8")
     assert json.loads(text)["otherData"]["shows"] == "timeline"
     assert trace_format.read(text).arrows
+    assert_catapult_reads_alike(browser, text)
     assert_read_alike(perfetto(text), text)

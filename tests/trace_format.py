@@ -38,6 +38,7 @@ class Drawn:
     start_ns: int
     end_ns: int
     depth: int
+    colour: str
     args: dict[str, Any] = field(compare=False)
 
 
@@ -125,7 +126,18 @@ def _nested(row: str, events: list[Any]) -> list[Drawn]:
         assert not around or end_ns <= around[-1], f"{row}: {event} overlaps another slice"
         args = event.get("args", {})
         assert isinstance(args, dict)
-        found.append(Drawn(row, event["name"], event["cat"], start_ns, end_ns, len(around), args))
+        found.append(
+            Drawn(
+                row,
+                event["name"],
+                event["cat"],
+                start_ns,
+                end_ns,
+                len(around),
+                event["cname"],
+                args,
+            )
+        )
         around.append(end_ns)
     return found
 

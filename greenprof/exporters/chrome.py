@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -110,19 +111,23 @@ class _Timeline:
     def _track(self, process: int, track: int, slices: list[Slice], flows: _Flows) -> None:
         own = [one for one in slices if one.kind is not SliceKind.BLOCK]
         blocks = [one for one in slices if one.kind is SliceKind.BLOCK]
-        placed = lanes(own)
+        found = lanes(own)
         name = self._name(track)
         # One at least: a track may have no more than a mark.
-        rows = [self._rows.row(process, name) for _ in range(max(len(placed), 1))]
-        for row, lane in zip(rows, placed, strict=False):
-            for one, start_ns, end_ns in lane:
-                awaits = one.kind is SliceKind.AWAIT
-                text = self._slice_name(one)
-                category, colour = str(one.kind), _COLOURS[one.kind]
-                args = self._args(one.stack)
-                self._rows.slice(row, text, category, start_ns, end_ns, colour, args)
-                if one.flow:
-                    flows.add(one.flow, awaits, row, start_ns)
+        rows = [self._rows.row(process, name) for _ in range(max(len(found), 1))]
+        for row, lane in zip(rows, found, strict=False):
+            for placed in lane:
+                one, start_ns, end_ns = placed
+                kind = one.kind
+                if kind is SliceKind.RUN and _overlaps(blocks, start_ns, end_ns):
+                    kind = SliceKind.BLOCK
+                text, args = self._slice_name(one), self._args(one.stack)
+                self._rows.slice(row, text, str(one.kind), start_ns, end_ns, _COLOURS[kind], args)
+                if one.flow and start_ns < end_ns:
+                    if one.kind is SliceKind.AWAIT:
+                        flows.leave(one.flow, row, placed.leaves_ns)
+                    else:
+                        flows.arrive(one.flow, row, start_ns)
         for one in blocks:
             self._rows.mark(
                 rows[0], "blocks the loop", "block", one.start_ns, self._args(one.stack)
@@ -162,19 +167,25 @@ class _Flows:
         self._awaits: dict[int, tuple[int, Row]] = {}
         self._runs: dict[int, dict[Row, int]] = {}
 
-    def add(self, flow: int, awaits: bool, row: Row, start_ns: int) -> None:
-        if awaits:
-            known = self._awaits.setdefault(flow, (start_ns, row))
-            self._awaits[flow] = min(known, (start_ns, row))
-        else:
-            runs = self._runs.setdefault(flow, {})
-            runs[row] = min(runs.get(row, start_ns), start_ns)
+    def leave(self, flow: int, row: Row, at_ns: int) -> None:
+        known = self._awaits.get(flow)
+        self._awaits[flow] = (at_ns, row) if known is None else min(known, (at_ns, row))
+
+    def arrive(self, flow: int, row: Row, at_ns: int) -> None:
+        runs = self._runs.setdefault(flow, {})
+        runs[row] = min(runs.get(row, at_ns), at_ns)
 
     def write(self, rows: Rows) -> None:
         for flow, (start_ns, row) in self._awaits.items():
             for to_row, to_ns in self._runs.get(flow, {}).items():
                 if to_ns >= start_ns:
                     rows.arrow(row, start_ns, to_row, to_ns)
+
+
+def _overlaps(blocks: list[Slice], start_ns: int, end_ns: int) -> bool:
+    """Whether a stretch is part of one in which the loop was blocked; those are few, and apart."""
+    at = bisect_left(blocks, end_ns, key=lambda one: one.start_ns) - 1
+    return at >= 0 and start_ns < blocks[at].start_ns + blocks[at].duration_ns
 
 
 def _site(frames: Iterable[Frame]) -> Frame | None:

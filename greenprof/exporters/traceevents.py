@@ -31,6 +31,11 @@ class Placed(NamedTuple):
     start_ns: int
     end_ns: int
 
+    @property
+    def leaves_ns(self) -> int:
+        """When an arrow leaves it: where no slice is within it, and the one before it is over."""
+        return min(self.start_ns + 1, self.end_ns - 1)
+
 
 Lane = list[Placed]
 
@@ -56,8 +61,8 @@ def lanes(slices: Iterable[Slice]) -> list[Lane]:
             lane, around = found[-1], open_in[-1]
         if around:
             outer = around[-1]
-            # An arrow at the very start of two slices belongs to the inner one.
-            earliest_ns = outer.start_ns + (1 if outer.one.flow else 0)
+            # Room for an arrow's beginning, which belongs to the innermost slice of its time.
+            earliest_ns = outer.start_ns + (2 if outer.one.flow else 0)
             end_ns = min(end_ns, outer.end_ns)
             start_ns = min(max(start_ns, earliest_ns), end_ns)
         placed = Placed(one, start_ns, end_ns)
