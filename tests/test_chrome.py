@@ -76,7 +76,7 @@ def test_rows_slices_and_blockers_of_a_timeline() -> None:
     assert blocker.args["line"] == "total /srv/orders/api.py:60"
     assert trace.marks == [("GET /report", "blocks the loop", 20 * MS)]
     [blocking] = trace.named("GET /report")
-    assert (blocking.name, blocking.colour) == ("total", "terrible")
+    assert (blocking.name, blocking.colour) == ("report", "terrible")
     assert spans_of(trace, "GET /orders/{} (GET /orders/7)") == [
         ("get_order", 10 * MS, 15 * MS, 0),
         ("await asyncpg.connection.Connection.fetch", 15 * MS, 105 * MS, 0),
