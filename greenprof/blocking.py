@@ -124,8 +124,8 @@ def _running() -> list[Blocks]:
 
 
 def _at_exit() -> None:
-    for watch in list(_watches):
-        watch.stop()
+    while _watches:
+        _watches[-1].stop()
 
 
 def _before_fork() -> None:

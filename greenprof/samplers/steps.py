@@ -54,6 +54,8 @@ class _Hub(NamedTuple):
 
     greenlet: ref[greenlet]
     kind: str
+    loop: ref[Any] | None = None
+    """The asyncio loop that it runs on, if it does: that one runs nothing but the hub."""
 
 
 _lock = RLock()
@@ -102,7 +104,7 @@ def remove_listener(listener: Listener) -> None:
 def current(ident: int) -> Stretch | None:
     """The stretch that lasts in a thread, None if there is none. From any thread."""
     found = _callbacks.get(ident)
-    if found is not None:
+    if found is not None and not _is_hubs(ident, getattr(found[1], "_loop", None)):
         start_ns, handle, callback = found
         loop, context = getattr(handle, "_loop", None), getattr(handle, "_context", None)
         if type(handle) is not _Entered:
@@ -234,7 +236,7 @@ def _enter_step(ident: int) -> None:
     run, a loop does not wait for events in between.
     """
     loop = loops.running_loop()
-    if loop is None or not isinstance(loop, _asyncio_loop()) or _callbacks.get(ident) is not None:
+    if not isinstance(loop, _asyncio_loop()) or _callbacks.get(ident) or _is_hubs(ident, loop):
         return
     _callbacks[ident] = time.monotonic_ns(), _Entered(loop), loops.current_task(loop)
     loop.call_soon(_come_round, context=Context())
@@ -266,14 +268,14 @@ def _meet_thread(ident: int) -> None:
 
 
 def _is_programs(ident: int, handle: Any) -> bool:
-    """Whether a callback is the program's: not ours, nor a hub's that is all that a loop runs."""
-    if handle._callback is _come_round:
-        return False
+    """Whether a callback is the program's: not ours, nor a hub's."""
+    return handle._callback is not _come_round and not _is_hubs(ident, handle._loop)
+
+
+def _is_hubs(ident: int, loop: Any) -> bool:
+    """Whether a thread's hub is all that a loop runs."""
     hub = _hubs.get(ident)
-    if hub is None or hub.kind != "eventlet":
-        return True
-    local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
-    return getattr(getattr(local, "hub", None), "loop", None) is not handle._loop
+    return hub is not None and hub.loop is not None and hub.loop() is loop
 
 
 class _ImportWatch:
@@ -328,12 +330,12 @@ def _begin_here() -> None:
     if "gevent.hub" in sys.modules or "eventlet.hubs" in sys.modules:
         _wants.append("hubs")
     ident, running = get_ident(), getcurrent()
+    hub = _hubs[ident] = _find_hub()
     try:
         _enter_step(ident)
     except Exception as error:  # a loop of somebody's own
         if from_signal_handler(error):
             raise
-    hub = _hubs[ident] = _find_hub()
     if hub is not None and hub.greenlet() is not running:
         _switched[ident] = time.monotonic_ns(), ref(running), hub
 
@@ -344,9 +346,13 @@ def _find_hub() -> _Hub | None:
     found = None if find is None else find()
     if isinstance(found, greenlet):
         return _Hub(ref(found), "gevent")
-    local = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
-    found = getattr(getattr(local, "hub", None), "greenlet", None)
-    return _Hub(ref(found), "eventlet") if isinstance(found, greenlet) else None
+    local: Any = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
+    hub = getattr(local, "hub", None)
+    found = getattr(hub, "greenlet", None)
+    loop = getattr(hub, "loop", None)
+    if not isinstance(found, greenlet):
+        return None
+    return _Hub(ref(found), "eventlet", None if loop is None else ref(loop))
 
 
 def _on_switch(
