@@ -60,10 +60,12 @@ SHOTS = (
     Shot("awaits", "tab=awaits&clock=await", part=".figures", most=330),
     Shot("counted", "tab=counted", part=".figures", most=330),
     Shot("repeats", "tab=repeats", part=".figures"),
+    Shot("blockers", "tab=blocks", part=".figures", most=250),
     Shot("calls", "tab=functions&mine=1", part=".figures", most=330, exact=True),
     Shot("lines", "tab=lines&clock=await", function="summary", part=".figures", most=330),
 )
 WIDTH = 1200
+WATCHED = ("--block-limit", "20ms")
 
 ZOOM = """(name) => {
   const { profile, chart, state } = window.greenprofReport;
@@ -138,7 +140,7 @@ def main(arguments: list[str]) -> int:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        profile = Profile.load(arguments[0]) if arguments else profiled(folder)
+        profile = Profile.load(arguments[0]) if arguments else profiled(folder, *WATCHED)
         page = report(profile, folder / "orders.html")
         exact = report(profiled(folder, "--engine", "exact"), folder / "exact.html")
         browser = chromium.launch(playwright)
