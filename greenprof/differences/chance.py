@@ -23,7 +23,7 @@ class Chance(enum.StrEnum):
     """What to make of a change."""
 
     CLEAR = ""
-    """More than sampling would make of the same program."""
+    """More than sampling would make of the same program; or no change at all."""
     MAYBE = "maybe"
     NOISE = "noise"
     """As large a change is to be expected between two profiles of the same program."""
@@ -40,7 +40,7 @@ def chance_of(before: Timed, after: Timed) -> Chance:
     """Return whether the times differ by more than sampling does."""
     change = abs(after.time_ns - before.time_ns)
     error = (_variance(before) + _variance(after)) ** 0.5
-    if change >= CLEAR_ERRORS * error:
+    if not change or change >= CLEAR_ERRORS * error:
         return Chance.CLEAR
     return Chance.MAYBE if change >= NOISE_ERRORS * error else Chance.NOISE
 

@@ -60,6 +60,12 @@ const HELP_WORDS = [
   ["trace", "OpenTelemetry's: the samples that were taken while one of its spans was current."],
   ["await site", "the line of your code that waited, whatever libraries lie between."],
   ["self, total", "in the function itself; in it and all that it called. Recursion counts once."],
+  ["before, after", "the two profiles. Boxes are as wide as their time in one of them, and have the "
+    + "colour of what changed: red for more, blue for less, grey for alike.",
+  ({ before }) => before !== undefined],
+  ["noise, maybe", "as large a change is to be expected of sampling alone, or now and then: it is "
+    + "below 2, or 3, standard errors of the numbers of samples.",
+  ({ before, exact }) => before !== undefined && !exact],
   ["link", "the address of the page holds all that you chose: it can be sent or kept."],
 ];
 
