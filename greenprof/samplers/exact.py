@@ -116,17 +116,17 @@ class ExactEngine:
         if id(current) not in self._calls.contexts:
             self._calls.contexts.begin_thread(current)
             self._calls.thread_begins()
-        _yappi._profile_event(frame, event, arg)  # puts yappi's own hook in the place of this one
+        # This puts yappi's own hook in the place of this one, so it must not come after `stop`:
+        # from the question to the call nobody else gets a turn.
+        if self._running and not self._calls.full:
+            _yappi._profile_event(frame, event, arg)
 
     def stop(self) -> None:
         """Stop, from any thread; the figures stay. A second call does nothing."""
-        if self._running:
+        if self._running and not self._calls.full:
             self._finish_calls()
         self._running = False
-        if self._hook is not None:
-            if threading.getprofile() == self._hook:
-                threading.setprofile(self._earlier_hook)
-            self._hook = None
+        self._unhook()
         if self._earlier_yappi is not None:
             _yappi.stop()
         if self._follows:
@@ -136,6 +136,15 @@ class ExactEngine:
         if self._earlier_yappi is not None:
             self._read()
             self._leave_yappi()
+
+    def _unhook(self) -> None:
+        """Leave new threads to whoever had them before, if it is still there."""
+        earlier = self._earlier_hook
+        if earlier is switches._first_event and not switches.following():
+            earlier = None
+        if self._hook is not None and threading.getprofile() == self._hook:
+            threading.setprofile(earlier)
+        self._hook = None
 
     def _finish_calls(self) -> None:
         """Have yappi add the time of the calls under way in this thread and its greenlets."""
@@ -175,6 +184,7 @@ class ExactEngine:
         if self._calls.busy():
             _not_left = self  # what it is in the middle of would break; the next start does it
             return
+        _yappi._wait_for_callbacks()
         clock, backend = self._earlier_yappi
         self._earlier_yappi = _not_left = None
         _yappi.set_tag_callback(None)
@@ -190,9 +200,7 @@ class ExactEngine:
     def abandon(self) -> None:
         """Forget everything in a forked child."""
         self._running = self._follows = False
-        if self._hook is not None and threading.getprofile() == self._hook:
-            threading.setprofile(self._earlier_hook)
-        self._hook = None
+        self._unhook()
         if self._earlier_yappi is not None:
             _yappi.stop()
             self._leave_yappi()
