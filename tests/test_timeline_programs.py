@@ -228,6 +228,8 @@ import asyncio, os
 async def main():
     work("parent")
     await asyncio.sleep(0)
+    for part in parts:
+        part.before_fork()
     pid = os.fork()
     if pid == 0:
         for part in parts:
@@ -238,6 +240,8 @@ async def main():
         except BaseException:
             os._exit(1)
         os._exit(0)
+    for part in parts:
+        part.after_fork_in_parent()
     assert os.waitpid(pid, 0)[1] == 0
     work("parent")
 
