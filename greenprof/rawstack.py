@@ -27,6 +27,16 @@ def leave_out_above(code: CodeType) -> None:
     _launchers.append(code)
 
 
+def is_run() -> bool:
+    """Whether a function was named that runs the program."""
+    return bool(_launchers)
+
+
+def runs_program(code: CodeType) -> bool:
+    """Whether this is a function that `leave_out_above` was told of."""
+    return any(launcher is code for launcher in _launchers)
+
+
 def walk(frame: FrameType | None) -> list[FrameType]:
     """The frames from the root down to `frame`, at most `MAX_DEPTH` of them.
 

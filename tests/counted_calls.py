@@ -59,7 +59,7 @@ class Counted:
     def total_ms(self, name: str, *, clock: str = "cpu") -> float:
         """A function's time with all that it called or waited for."""
         return sum(
-            getattr(sample, f"{clock}_ns") / MS
+            _ms(sample, clock)
             for sample in self.profile.samples
             if any(name == frame.name.rpartition(".")[2] for frame in self.own_frames(sample))
         )
@@ -69,7 +69,7 @@ class Counted:
 
     def self_ms(self, name: str, *, clock: str = "cpu") -> float:
         return sum(
-            getattr(sample, f"{clock}_ns") / MS
+            _ms(sample, clock)
             for sample in self.profile.samples
             if self.names(sample)[-1:] == [name]
         )
@@ -95,6 +95,10 @@ class Counted:
 
     def states(self) -> set[State]:
         return {sample.state for sample in self.profile.samples}
+
+
+def _ms(sample: Sample, clock: str) -> float:
+    return {"cpu": sample.cpu_ns, "wall": sample.wall_ns}[clock] / MS
 
 
 def profile_of(engine: ExactEngine) -> Counted:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
@@ -56,7 +56,7 @@ def numbers(limit: int) -> Iterator[int]:
     yield from range(limit)
 
 
-def doubled(limit: int) -> Iterator[int]:
+def doubled(limit: int) -> Generator[int]:
     count()
     for number in numbers(limit):
         yield 2 * number

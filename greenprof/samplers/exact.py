@@ -106,24 +106,25 @@ class ExactEngine:
     def _thread_begins(self, frame: Any, event: str, arg: Any) -> None:
         """Profile hook of a new thread, for its first event."""
         earlier = self._earlier_hook
-        if not self._running:
+        if not self._goes_on():
             sys.setprofile(earlier)
         if earlier is not None:
             earlier(frame, event, arg)
-        if not self._running:
-            return
         current = getcurrent()
         if id(current) not in self._calls.contexts:
             self._calls.contexts.begin_thread(current)
             self._calls.thread_begins()
         # This puts yappi's own hook in the place of this one, so it must not come after `stop`:
         # from the question to the call nobody else gets a turn.
-        if self._running and not self._calls.full:
+        if self._goes_on():
             _yappi._profile_event(frame, event, arg)
+
+    def _goes_on(self) -> bool:
+        return self._running and not self._calls.full
 
     def stop(self) -> None:
         """Stop, from any thread; the figures stay. A second call does nothing."""
-        if self._running and not self._calls.full:
+        if self._goes_on():
             self._finish_calls()
         self._running = False
         self._unhook()

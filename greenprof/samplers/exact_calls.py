@@ -17,14 +17,15 @@ from weakref import WeakSet, ref
 from greenlet import getcurrent, greenlet
 
 from greenprof import labels, loops, stacks, switches
-from greenprof._native import get_ident, thread_local
+from greenprof._native import get_ident, main_thread_ident, thread_local
 from greenprof.bridges import Part, role_of
 from greenprof.interrupted import from_signal_handler
+from greenprof.rawstack import is_run, runs_program
 from greenprof.samplers.exact_contexts import Contexts
 from greenprof.samplers.exact_coroutines import Entered
-from greenprof.samplers.exact_deferred import add_hook, raise_later
+from greenprof.samplers.exact_deferred import Deferred
 from greenprof.samplers.exact_steps import Entries
-from greenprof.samplers.exact_tree import CROSSING, LOOKED_AT, NOWHERE, Node, Tree
+from greenprof.samplers.exact_tree import CROSSING, LOOKED_AT, NOWHERE, Node, Tree, stand_in
 from greenprof.stacks import AWAITED, BOUNDARY, is_hub, walk
 from greenprof.switches import CO_AWAITS
 
@@ -66,6 +67,7 @@ class Calls:
         self.tree = tree
         self.entries = Entries()
         self.troubles: dict[str, int] = {}
+        self.deferred = Deferred(Calls.answers.__code__)
         self.generators: WeakSet[Any] = WeakSet()
         self.entered: WeakSet[Entered] = WeakSet()
         #: Time that looking for nodes took, and whose own time yappi takes it for, by number.
@@ -92,7 +94,6 @@ class Calls:
         gives references to coroutines back if told to, see `exact_coroutines`.
         """
         self._gives_back = gives_back
-        add_hook(Calls.answers.__code__)
         return map(next, map(getattr, repeat(self.here), repeat("answers"))).__next__
 
     def answers(self, quick: bool) -> Generator[int, None, None]:
@@ -103,44 +104,61 @@ class Calls:
         stepping = self.entries.stepping
         place = self._place
         step = self._step
+        late = self.deferred.answers
+        troubles: list[BaseException] = []
         number = NOWHERE
+        asked = False
         while True:
             try:
+                if asked:
+                    frame = getframe(1)
+                    asked = False
+                    number = place(frame, frame.f_code)
+                    frame = None  # type: ignore[assignment]  # it must not live on here
+                while troubles:
+                    self._trouble(troubles.pop())
                 while True:
-                    yield number
+                    if late:
+                        yield late.pop()(number)
+                    else:
+                        yield number
+                    asked = True
                     number = NOWHERE
                     frame = getframe(1)
                     code = frame.f_code
                     key = id(code)
                     if not quick:
+                        asked = False
                         number = place(frame, code)
                     elif frame.f_lasti == (first := plain.get(key)):
                         node = frames[id(frame.f_back)].children[key]
                         frames[id(frame)] = node
                         node.calls += 1
                         number = node.number
+                        asked = False
                     elif first is not None:
                         node = frames[id(frame)]  # it calls a C function
+                        asked = False
                         number = node.number if node.code is code else place(frame, code)
                     elif key in stepping:
+                        asked = False
                         number = step(frame, code)
                     else:
+                        asked = False
                         number = place(frame, code)
-                    frame = None  # type: ignore[assignment]  # it must not live on here
+                    frame = None  # type: ignore[assignment]
             except GeneratorExit:
                 return
-            except KeyError:
-                try:
-                    number = place(frame, code)
-                except BaseException as error:
-                    self._trouble(error)
             except BaseException as error:
-                self._trouble(error)
-            frame = None  # type: ignore[assignment]
+                # Nothing is called here: a second signal's handler would end the generator. What
+                # was not found in the tables is looked for above.
+                if not asked or type(error) is not KeyError:
+                    troubles = [*troubles, error]
+                frame = None
 
     def _trouble(self, error: BaseException) -> None:
         if from_signal_handler(error):
-            raise_later(error)
+            self.deferred.add(error)
             return
         text = f"{type(error).__name__}: {error}"
         if text in self.troubles or len(self.troubles) < MAX_TROUBLES:
@@ -249,6 +267,9 @@ class Calls:
         parent = self._frames.get(id(back))
         if parent is None or (parent.code is not back.f_code and not _is_overflow(parent)):
             return None
+        if parent.number == NOWHERE and runs_program(code):
+            # The program begins here.
+            return stand_in(self._root(None, stacks.RawStack(), get_ident()), code)
         mark = _mark(parent, back.f_code, code)
         if not mark:
             return self.tree.child(parent, code, module)
@@ -285,6 +306,10 @@ class Calls:
         """The node of what runs, found by its whole stack."""
         ident = get_ident()
         task = loops.current_task(loops.running_loop())
+        if current.parent is None and self._is_outside(frame, ident):
+            return stand_in(self.tree.outside, frame.f_code)
+        if runs_program(frame.f_code):
+            return stand_in(self._root(None, stacks.RawStack(), ident), frame.f_code)
         raw, is_tasks = stacks.running(frame, current, switches.of_thread(ident), task)
         owner: Any = None
         if raw.owner is None:
@@ -314,6 +339,12 @@ class Calls:
         if not raw.frames or raw.frames[-1] is not frame:  # one that stacks leave out
             node = self.tree.child(node, frame.f_code, frame.f_globals.get("__name__"))
         return node
+
+    def _is_outside(self, frame: FrameType, ident: int) -> bool:
+        """Whether it is not the program that runs, but what runs it, in `greenprof run`."""
+        if not is_run() or ident != main_thread_ident():
+            return False
+        return not any(runs_program(one.f_code) for one in _chain(frame))
 
     def _root(self, owner: Any, raw: stacks.RawStack, ident: int) -> Node:
         """The root of the tree of a task, of a greenlet that is one, or of a thread (None)."""

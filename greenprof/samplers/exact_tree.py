@@ -84,6 +84,8 @@ class Tree:
     def __init__(self, max_nodes: int, only: tuple[str, ...] = ()) -> None:
         self.nodes: list[Node] = []
         self.over = False
+        #: What runs the program, and is no part of it.
+        self.outside = Node(NOWHERE, None, None)
         self._max_nodes = max_nodes
         self._only = only
         self._stand_ins = 0
@@ -145,11 +147,11 @@ class Tree:
             return found
         if parent.code is None and parent.parent is not None:
             return parent  # over the cap: all that is below it as well
-        if self.leaves_out(code, module):
+        if parent.number == NOWHERE or self.leaves_out(code, module):
             if self._stand_ins >= self._max_nodes:
                 return parent
             self._stand_ins += 1
-            return parent.children.setdefault(key, _stand_in(parent, code))
+            return parent.children.setdefault(key, stand_in(parent, code))
         if len(self.nodes) >= self._max_nodes:
             self.over = True
             found = parent.children.get(NOWHERE)
@@ -203,7 +205,7 @@ class Tree:
         )
 
 
-def _stand_in(parent: Node, code: CodeType) -> Node:
+def stand_in(parent: Node, code: CodeType) -> Node:
     """A node for a function that is left out."""
     made = Node(parent.number, code, parent.real.parent)
     made.real = parent.real
