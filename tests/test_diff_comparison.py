@@ -117,7 +117,7 @@ def test_both_sides_add_up_to_the_profiles_own_tables(old: Profile, new: Profile
     )
     groups = group_changes(comparison)
     assert sum(row.time.before for row in groups) == sum(
-        row.weight_ns("wall") for row in group_table(old)
+        row.cpu_ns + row.awaiting_ns + row.ready_ns + row.blocked_ns for row in group_table(old)
     )
     sites = site_changes(comparison)
     assert sum(one.time.before for one in sites) == sum(one.wait_ns for one in await_sites(old))

@@ -14,6 +14,7 @@ from greenprof.analysis import (
     await_rows,
     await_sites,
     check_clock,
+    counted_ns,
     function_table,
     group_table,
     is_exact,
@@ -201,7 +202,10 @@ def group_changes(comparison: Comparison) -> list[GroupChange]:
         return {(row.name, row.kind): row for row in group_table(profile)}
 
     def weight(row: GroupRow | None) -> int:
-        return 0 if row is None else row.weight_ns(comparison.clock)
+        if row is None:
+            return 0
+        waited = row.awaiting_ns + row.ready_ns
+        return counted_ns(comparison.clock, row.cpu_ns, waited, row.blocked_ns)
 
     old, new = table(comparison.before), table(comparison.after)
     judge = _Judge(comparison, table)

@@ -94,10 +94,10 @@ const PALETTE = {
     root: [0.4, 0.025, 262, false],
     same: [0.33, 0.004, 260, false],
     more1: [0.38, 0.07, 25, false],
-    more2: [0.49, 0.14, 26, false],
+    more2: [0.47, 0.135, 26, false],
     more3: [0.72, 0.16, 27, true],
     less1: [0.38, 0.06, 255, false],
-    less2: [0.49, 0.12, 256, false],
+    less2: [0.47, 0.115, 256, false],
     less3: [0.74, 0.125, 248, true],
   },
 };

@@ -89,6 +89,9 @@ const CHANGE_ORDERS = {
       isTheirs(row),
       isTheirs(row) ? -Math.abs(row.own.by) : 0,
       -Math.abs(row.total.by),
+      // Of callers that changed by what they call, that comes first.
+      -Math.abs(row.own.by),
+      row.place,
     ],
   }),
   counted: () => ({
