@@ -62,6 +62,7 @@ def _waiting_tasks_of(loop: Any, owner: Any) -> int:
         if not handle._cancelled
         and (task := getattr(handle._callback, "__self__", None)) is not None
         and awaitables.is_task(task)
+        and awaitables.waiter_of(task) is not owner  # which would have kept it waiting anyway
     }
     found.discard(id(owner))
     return len(found)

@@ -11,7 +11,7 @@ from greenprof._native import allocate_lock, get_ident, get_native_id, start_new
 
 __all__ = ["Ticker", "own_threads"]
 
-#: How long to wait for the end of a thread that has let go of everything.
+#: How long to wait for a thread's beginning, or its end when it has let go of everything.
 EXIT_NS = 1_000_000_000
 
 # What a thread does to itself; everything else that is sent to the process is the program's.
@@ -39,18 +39,22 @@ class Ticker:
         self._locks: tuple[Any, Any] | None = None
 
     def start(self) -> None:
-        """Start the thread, unless there is one."""
+        """Start the thread, unless there is one, and wait until it is there.
+
+        A program that goes on with a long call into C would keep it from its first steps.
+        """
         if self._locks is not None:
             return
-        locks = allocate_lock(), allocate_lock()
-        for lock in locks:
+        locks, begun = (allocate_lock(), allocate_lock()), allocate_lock()
+        for lock in (*locks, begun):
             lock.acquire()
         self._locks = locks
         try:
-            start_new_thread(self._run, locks)
+            start_new_thread(self._run, (*locks, begun))
         except BaseException:
             self._locks = None  # nobody would ever say that it has left
             raise
+        begun.acquire(True, EXIT_NS / 1_000_000_000)
 
     def wake(self) -> None:
         """Have it tick at once. From any thread."""
@@ -89,7 +93,7 @@ class Ticker:
         own_threads.discard(self._ident)
         self._locks = None
 
-    def _run(self, wakeup: Any, finished: Any) -> None:
+    def _run(self, wakeup: Any, finished: Any, begun: Any) -> None:
         earlier_ns = self.cost_ns
         ident = self._ident = get_ident()
         own_threads.add(ident)
@@ -99,6 +103,7 @@ class Ticker:
                 # A program may keep signals from all of its threads to wait for them (sigwait);
                 # here they would meet their default, which is the end of the process.
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
+            begun.release()
             while self._locks == (wakeup, finished):
                 wakeup.acquire(True, self._interval_s)
                 if self._locks == (wakeup, finished):
