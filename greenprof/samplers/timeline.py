@@ -70,6 +70,7 @@ class Timeline:
         self._sync_runs = SyncRuns(self._ran_sync)
         self._running = False
         self._stopped_ns = 0
+        self._problem: str | None = None
         self.lost_slices = 0
         """Stretches that later ones took the place of, in the profile filled last."""
 
@@ -121,7 +122,7 @@ class Timeline:
     @property
     def warnings(self) -> list[str]:
         """What a reader of the profile has to know."""
-        problem = steps.problem()
+        problem = self._problem or steps.problem()
         return [] if problem is None else [f"a stretch is not in the timeline: {problem}"]
 
     @property
@@ -176,6 +177,7 @@ class Timeline:
         except Exception as error:  # objects of any library, looked at for their names
             if from_signal_handler(error):
                 raise
+            self._problem = f"{type(error).__name__}: {error}"[:200]
 
     def _lasting(self, numbers: Iterator[int]) -> list[bytes]:
         """Records of the stretches that last."""
