@@ -123,7 +123,7 @@ def every_switch(page: Page) -> Iterator[None]:
     names = ("data-view", "data-clock", "data-group", "data-switch", "data-theme-switch")
     for name in names:
         buttons = page.locator(f"[{name}]").all()
-        for button in [*buttons[1:], buttons[0]]:
+        for button in [*buttons[1:], *buttons[:1]]:
             button.click()
             yield
 

@@ -69,11 +69,15 @@ class Toolbar {
    */
   constructor(host, header, state, openHelp, clocks, sides) {
     this.state = state;
-    host.querySelector("[data-clock]").parentElement.hidden = clocks.length < 2;
-    host.querySelector("#sides").hidden = !sides;
+    // What there is no choice of is no part of the page.
+    if (clocks.length < 2) {
+      host.querySelector("[data-clock]").parentElement.remove();
+    }
+    if (!sides) {
+      host.querySelector("#sides").remove();
+    }
     const fields = "[data-view], [data-clock], [data-group], [data-side]";
-    this.buttons = [...host.querySelectorAll(fields)].filter(({ dataset }) =>
-      (clocks.length > 1 || !dataset.clock) && (sides || !dataset.side));
+    this.buttons = [...host.querySelectorAll(fields)];
     this.switches = [...host.querySelectorAll("[data-switch]")];
     this.search = host.querySelector("#search");
     this.result = host.querySelector("#search-result");
