@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Any
 
+import greenlet
 import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -416,6 +417,29 @@ def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched.blocks.warnings == [
         "1 loop blockers are left out: no more than 1 lines are told apart"
     ]
+
+
+def test_sync_code_that_drives_a_loop_does_not_keep_it() -> None:
+    """A loop in a child of the sync code's greenlet, as with Playwright's sync API.
+
+    It hands control back in the middle of a callback, and waits for nobody until it is asked again.
+    """
+    sync = greenlet.getcurrent()
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(sync.switch)
+        await asyncio.sleep(0.01)
+        computes()
+
+    with watching() as watched:
+        loop = greenlet.greenlet(lambda: asyncio.run(main()))
+        loop.switch()
+        rests(4 * LIMIT_S)
+        loop.switch()
+    assert [one.function.rpartition(".")[2] for one in watched.told] == ["computes"]
+    assert watched.told[0].duration < 4 * LIMIT_S + 3 * LIMIT_S
+    assert watched.blocks.warnings == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 0.001, 3601, float("nan"), float("inf"), "soon", None])

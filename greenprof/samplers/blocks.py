@@ -29,7 +29,7 @@ from greenprof.samplers.blocktable import (
     attributes_of,
     info_of,
 )
-from greenprof.samplers.looks import Looker, Looks
+from greenprof.samplers.looks import ElsewhereError, Looker, Looks
 from greenprof.samplers.polledloops import PolledLoops
 from greenprof.samplers.queued import waiting_in
 from greenprof.samplers.steps import Stretch
@@ -59,13 +59,15 @@ Observer = Callable[[Any, int, int, int, int], None]
 class _Stall:
     """What was seen of a stretch. It holds nobody's task."""
 
-    __slots__ = ("gone_ns", "looks", "span", "waiting")
+    __slots__ = ("gone_ns", "left_ns", "looks", "span", "waiting")
 
     def __init__(self, start_ns: int, limit_ns: int) -> None:
         self.looks = looks = Looks()
         self.waiting = 0
         #: When it was first found to be over.
         self.gone_ns = 0
+        #: When control was first seen where it keeps the loop from nothing; 0: never.
+        self.left_ns = 0
 
         def describe(end_ns: int) -> dict[str, Any]:
             look = looks.choose(start_ns, end_ns)
@@ -203,7 +205,7 @@ class Blocks:
         if self._events and spancontext.is_loaded():
             stall = self._stalls.get((ident, start_ns)) or _Stall(start_ns, self.limit_ns)
             stall.waiting = waiting
-            stall.span.end(end_ns, _context_of(owner))
+            stall.span.end(stall.left_ns or end_ns, _context_of(owner))
         self._ended.append(_Ended(ident, kind, owner, start_ns, end_ns, waiting))
         self._ticker.wake()
 
@@ -238,7 +240,11 @@ class Blocks:
                 )
             if not stall.looks.is_due(now_ns):
                 continue
-            look = self._looker.look(ident, stretch, time.monotonic_ns())
+            try:
+                look = self._looker.look(ident, stretch, time.monotonic_ns())
+            except ElsewhereError:
+                stall.left_ns = stall.left_ns or now_ns
+                continue
             if look is None or not _lasts(ident, stretch):
                 continue
             stall.looks.add(look)
@@ -272,6 +278,11 @@ class Blocks:
 
     def _record(self, ended: _Ended) -> None:
         stall = self._stalls.pop((ended.ident, ended.start_ns), None)
+        if stall is not None and stall.left_ns:
+            stall.span.cancel()
+            if stall.left_ns - ended.start_ns < self.limit_ns:
+                return
+            ended = ended._replace(end_ns=stall.left_ns)
         look = None if stall is None else stall.looks.choose(ended.start_ns, ended.end_ns)
         if stall is None or look is None:
             self._unseen += 1

@@ -19,7 +19,7 @@ from greenprof.profiles import Frame, FrameKind, FrameOrigin
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.steps import Stretch
 
-__all__ = ["Look", "Looker", "Looks", "line_of"]
+__all__ = ["ElsewhereError", "Look", "Looker", "Looks", "line_of"]
 
 _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
@@ -39,6 +39,10 @@ class Look(NamedTuple):
     node: int
     line: Frame
     stack: Stack
+
+
+class ElsewhereError(Exception):
+    """The loop has handed control back to the sync code that it serves."""
 
 
 class Looks:
@@ -98,9 +102,10 @@ class Looker:
         self._made = 0
 
     def look(self, ident: int, stretch: Stretch, now_ns: int) -> Look | None:
-        """What a thread runs in a stretch; None if it is nothing that the loop waits for.
+        """What a thread runs in a stretch; None if it cannot be told.
 
-        Whoever calls makes sure that the stretch still lasts afterwards.
+        Whoever calls makes sure that the stretch still lasts afterwards. Raises ElsewhereError
+        where nothing keeps the loop.
         """
         frame = sys._current_frames().get(ident)
         followed = switches.of_thread(ident)
@@ -108,13 +113,16 @@ class Looker:
         current = None if reference is None else reference()
         while frame is not None and _is_own(frame, stretch):
             frame = frame.f_back
-        if frame is None or not _is_below(frame, current, stretch):
+        if frame is None:
             return None
+        elsewhere = not _is_below(frame, current, stretch)
         owner = stretch.owner
         task = owner if awaitables.is_task(owner) else None
         raw, is_tasks = stacks.running(frame, current, followed, task)
         if followed is not None and followed.position()[0] != count:
             return None  # it switched greenlets meanwhile: no stack that ever was
+        if elsewhere:
+            raise ElsewhereError
         if raw.owner is not None:
             owner = raw.owner
         elif task is not None and not is_tasks:

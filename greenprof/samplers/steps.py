@@ -23,6 +23,7 @@ from greenlet import getcurrent, greenlet
 from greenprof import awaitables, loops, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.interrupted import from_signal_handler
+from greenprof.samplers.importwatch import ImportWatch
 
 __all__ = ["Listener", "Stretch", "add_listener", "current", "lasting", "remove_listener"]
 
@@ -278,18 +279,6 @@ def _is_hubs(ident: int, loop: Any) -> bool:
     return hub is not None and hub.loop is not None and hub.loop() is loop
 
 
-class _ImportWatch:
-    """Waits for asyncio to be imported: a program that does not use it is not made to."""
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Find nothing; but once asyncio's own modules are on their way, the handle is there."""
-        if name.startswith("asyncio."):
-            _hook_asyncio()
-
-
-_import_watch = _ImportWatch()
-
-
 def _hook_asyncio() -> None:
     global _original
     with _lock:
@@ -298,28 +287,26 @@ def _hook_asyncio() -> None:
         kind = getattr(sys.modules.get("asyncio.events"), "Handle", None)
         # One that is still being imported has a handle of which nobody has an instance yet.
         if kind is None or getattr(kind, "_run", None) is None:
-            if _import_watch not in sys.meta_path:
-                sys.meta_path.insert(0, _import_watch)
+            _import_watch.begin()
             return
         _original = kind, kind._run, _timed(kind._run)
         kind._run = _original[2]
-    _leave_imports()
+    _import_watch.end()
+
+
+# A program that does not use asyncio is not made to import it.
+_import_watch = ImportWatch("asyncio.", _hook_asyncio)
 
 
 def _unhook_asyncio() -> None:
     global _original
-    _leave_imports()
+    _import_watch.end()
     if _original is None:
         return
     kind, before, ours = _original
     _original = None
     if kind._run is ours:
         kind._run = before
-
-
-def _leave_imports() -> None:
-    if _import_watch in sys.meta_path:
-        sys.meta_path.remove(_import_watch)
 
 
 # Hubs.
@@ -355,35 +342,47 @@ def _find_hub() -> _Hub | None:
     return _Hub(ref(found), "eventlet", None if loop is None else ref(loop))
 
 
-def _on_switch(
-    _event: str, origin: greenlet, target: greenlet, frame: FrameType | None, _handed: bool
-) -> None:
-    """Take note of a switch; see `greenprof.switches.add_listener`."""
-    try:
-        ident = get_ident()
-        if ident not in _hubs or frame is None:
-            # A hub is met at its first switch at the latest.
-            hub = _hubs[ident] = _find_hub()
-            if hub is not None and not _wants:
-                _wants.append("hubs")
-        else:
-            hub = _hubs[ident]
-        if hub is None:
-            return
-        main = hub.greenlet()
-        if target is main:
-            running = _switched.pop(ident, None)
-            if running is not None:
-                end_ns = time.monotonic_ns()
-                if end_ns - running[0] >= _shortest:
-                    owner = running[1]()
-                    owner = origin if owner is None else owner
-                    _tell(hub.kind, ident, main, owner, running[0], end_ns)
-        elif origin is main:
-            _switched[ident] = time.monotonic_ns(), ref(target), hub
-    except Exception as error:
-        if from_signal_handler(error):
-            raise
+def _make_on_switch() -> switches.Listener:
+    # Closure cells rather than globals: it runs at each switch.
+    hubs, switched, here, now = _hubs, _switched, get_ident, time.monotonic_ns
+
+    def on_switch(
+        _event: str, origin: greenlet, target: greenlet, frame: FrameType | None, _handed: bool
+    ) -> None:
+        """Take note of a switch; see `greenprof.switches.add_listener`."""
+        try:
+            ident = here()
+            hub = hubs.get(ident)
+            if frame is None or (hub is None and ident not in hubs):
+                hub = _meet_hub(ident)  # at its first switch at the latest
+            if hub is None:
+                return
+            main = hub.greenlet()
+            if origin is main:
+                switched[ident] = now(), ref(target), hub
+            elif target is main:
+                running = switched.pop(ident, None)
+                if running is not None:
+                    end_ns = now()
+                    if end_ns - running[0] >= _shortest:
+                        owner = running[1]()
+                        owner = origin if owner is None else owner
+                        _tell(hub.kind, ident, main, owner, running[0], end_ns)
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+
+    return on_switch
+
+
+def _meet_hub(ident: int) -> _Hub | None:
+    hub = _hubs[ident] = _find_hub()
+    if hub is not None and not _wants:
+        _wants.append("hubs")
+    return hub
+
+
+_on_switch = _make_on_switch()
 
 
 def _after_fork_in_child() -> None:
