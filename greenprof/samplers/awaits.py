@@ -15,7 +15,7 @@ from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import labels, loops, stacks, switches
+from greenprof import awaitables, labels, loops, stacks, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.durations import bucket_of
 from greenprof.frames import FrameTable
@@ -26,7 +26,7 @@ from greenprof.profiles import AwaitStats, ProfileBuilder, Repeat
 from greenprof.samplers.awaitsites import SiteKey, Sites, Totals
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.repeats import Repeats, Unit
-from greenprof.stacks import RawStack
+from greenprof.stacks import PYTHON, RawStack
 
 __all__ = ["DEFAULT_REPEAT_MIN", "AwaitAccount"]
 
@@ -36,8 +36,10 @@ MAX_SITES = 10_000
 MAX_NODES = 100_000
 #: Tasks that are counted apart at a time; the awaits of more are not searched for repeats.
 MAX_UNITS = 20_000
-# How often a request is asked for its route, which its framework may not have looked up at first.
-_ROUTE_LOOKS = 20
+# Tasks of a kind, and awaits of a greenlet, that are asked whether they serve a request; of later
+# ones that did not, each so manieth.
+_ALWAYS_ASKED = 20
+_ASKED_EACH = 16
 _CACHE_LIMIT = 20_000
 
 #: Called with the owner (task, greenlet, None for a plain thread), its thread, start, end, site.
@@ -83,6 +85,8 @@ class AwaitAccount(Handovers):
         self._units: dict[Any, Unit] = {}
         # The keys of units whose owners are gone.
         self._over: deque[Any] = deque()
+        # id(code) of tasks' roots -> itself, and how many tasks were seen to serve no request.
+        self._roots: dict[int, list[Any]] = {}
         # Functions that were looked at: whether they are given a request.
         self._serving: dict[int, tuple[CodeType, bool]] = {}
         self._placed: list[AwaitStats] = []
@@ -259,7 +263,7 @@ class AwaitAccount(Handovers):
         line, called, outside = names.line_of(frame, None if hub else other)
         line = line or outside or frame
         unit = self._units.get(id(task))
-        if hub or unit is None or unit.looks or unit.owner() is not task:  # type: ignore[misc]
+        if hub or unit is None or unit.request is not None or unit.owner() is not task:  # type: ignore[misc]
             unit = self._unit_of(task, frame, hub, start_ns)
         code: CodeType | None = None
         if hub:
@@ -322,19 +326,22 @@ class AwaitAccount(Handovers):
         key = (get_ident(),) if task is None else id(task)
         unit = self._units.get(key)
         if unit is not None and (unit.owner is None or unit.owner() is task):
-            if hub:
-                # A greenlet of a server may serve one request after another: between them it
-                # waits outside of any.
-                if unit.in_request is self._is_in_request(frame):
-                    return unit
-            elif not unit.looks:
+            if not hub:
+                if unit.request is not None:
+                    self._look_for_route(unit)
                 return unit
-            else:
-                return self._look_again(unit, task, frame)
+            # A greenlet of a server may serve one request after another: between them it waits
+            # outside of any.
+            unit.awaits += 1
+            rarely = not unit.in_request and unit.awaits > _ALWAYS_ASKED
+            if rarely and unit.awaits % _ASKED_EACH:
+                return unit
+            if unit.in_request is self._is_in_request(frame):
+                return unit
         return self._new_unit(task, frame, hub, now_ns)
 
     def _new_unit(self, task: Any, frame: FrameType, hub: str, now_ns: int) -> Unit:
-        raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(get_ident()), task)
+        raw = self._stack_for_label(task, frame, hub)
         if raw.owner is not None:
             task = raw.owner  # sync code above its loop: another task awaits for it each time
         key = (get_ident(),) if task is None else id(task)
@@ -347,8 +354,8 @@ class AwaitAccount(Handovers):
             name, kind = labels.label_of(task, raw, get_ident())
             in_request = bool(hub) and self._is_in_request(frame)
             unit = Unit(self._recorder.group(name, kind), now_ns, in_request=in_request)
-            if not hub and labels.awaits_route(raw.frames):
-                unit.looks = _ROUTE_LOOKS
+            if not hub:
+                unit.request = labels.unrouted_request(raw.frames)
             if task is not None:
                 over = self._over
                 unit.owner = ref(task, lambda _: over.append(key))
@@ -356,13 +363,39 @@ class AwaitAccount(Handovers):
                 self._units[key] = unit
         return unit
 
-    def _look_again(self, unit: Unit, task: Any, frame: FrameType) -> Unit:
-        """Its framework may have found the request's route in the meantime."""
+    def _stack_for_label(self, task: Any, frame: FrameType, hub: str) -> RawStack:
+        """What tells whose unit it is: the stack, or less of it where that says as much.
+
+        A whole stack for each new task would be a tenth of what a short request takes.
+        """
+        root = None if hub or task is None else awaitables.coroutine_of(task)
+        code = getattr(root, "cr_code", None)
+        if code is not None:
+            raw = RawStack()
+            if labels.takes_request(code) and root is not None and root.cr_frame is not None:
+                raw.begin(PYTHON, False)
+                raw.frames.append(root.cr_frame)
+                return raw
+            known = self._roots.get(id(code))
+            if known is None:
+                if len(self._roots) >= _CACHE_LIMIT:
+                    self._roots.clear()
+                known = self._roots[id(code)] = [code, 0]
+            known[1] += 1
+            if known[1] > _ALWAYS_ASKED and known[1] % _ASKED_EACH:
+                return raw
         raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(get_ident()), task)
-        with self._lock:
-            unit.group = self._recorder.group(*labels.label_of(task, raw, get_ident()))
-        unit.looks = unit.looks - 1 if labels.awaits_route(raw.frames) else 0
-        return unit
+        if code is not None and (raw.owner is not None or labels.route_of(raw.frames)):
+            self._roots.pop(id(code), None)  # others of its kind are to be asked too
+        return raw
+
+    def _look_for_route(self, unit: Unit) -> None:
+        """Its framework may have found the request's route in the meantime."""
+        route = labels.route_of_request(unit.request)
+        if route is not None:
+            unit.request = None
+            with self._lock:
+                unit.group = self._recorder.group(route, "asyncio")
 
     def _is_in_request(self, frame: FrameType) -> bool:
         known = self._serving

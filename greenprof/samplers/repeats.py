@@ -26,17 +26,29 @@ _MAX_TEXT = 10_000
 class Unit:
     """One task, or one request that it serves: what it awaits counts together.
 
-    `looks` is how often it will be asked for its route again.
+    `awaits` counts those of a greenlet, which may serve several requests.
     """
 
-    __slots__ = ("_ended", "end_ns", "group", "in_request", "looks", "owner", "sites", "start_ns")
+    __slots__ = (
+        "_ended",
+        "awaits",
+        "end_ns",
+        "group",
+        "in_request",
+        "owner",
+        "request",
+        "sites",
+        "start_ns",
+    )
 
     def __init__(self, group: int, start_ns: int, *, in_request: bool) -> None:
         #: A weak reference to the task or greenlet; None for a thread's own sync code.
         self.owner: ref[Any] | None = None
         self.group = group
         self.in_request = in_request
-        self.looks = 0
+        #: What the server says of a web request whose route is not known yet.
+        self.request: Any = None
+        self.awaits = 0
         self.start_ns = start_ns
         self.end_ns = start_ns
         self.sites: dict[int, _AtSite] = {}
