@@ -166,8 +166,8 @@ def _notes(before: Profile, after: Profile, scale: str, factor: float) -> list[s
         notes.append(f"times before are multiplied by {factor:.3g}, for the duration after")
     elif scale == "tasks":
         notes.append(
-            "times before are those of as many tasks of each group as after "
-            f"(all in all times {factor:.3g})"
+            "times before are multiplied, for as many tasks of each group as after "
+            f"(threads: by {factor:.3g})"
         )
     elif min(old, new) and max(old, new) > _ALIKE * min(old, new):
         ratio = max(old, new) / min(old, new)
