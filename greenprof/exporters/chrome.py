@@ -56,7 +56,6 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
         kind = f"aggregated stacks, {clock} clock; not a timeline: record one with --timeline"
     info = profile.info
     document: dict[str, Any] = {
-        "traceEvents": rows.events(),
         "displayTimeUnit": "ms",
         "otherData": {
             "shows": kind,
@@ -68,7 +67,8 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
             "warnings": "; ".join(map(printable, info.warnings)),
         },
     }
-    return json.dumps(document, separators=(",", ":")) + "\n"
+    head = json.dumps(document, separators=(",", ":")).removesuffix("}")
+    return f'{head},"traceEvents":{rows.events()}}}\n'
 
 
 class _Timeline:
