@@ -31,6 +31,7 @@ from tests.profiles import (
     library,
     orders_profile,
 )
+from tests.report_naive import random_profile
 
 FETCHED = "asyncpg.connection.Connection.fetch"
 COMMITTED = "asyncpg.transaction.Transaction.commit"
@@ -150,4 +151,22 @@ def exact_profile(clock: str = "cpu", *, awaits: bool = True) -> Profile:
         block_limit_ns=BLOCK_LIMIT_NS if awaits else 0,
         repeat_min=10 if awaits else 0,
     )
+    return builder.build(info)
+
+
+def counted_random(seed: int) -> Profile:
+    """A random profile, whose stacks have been awaited at and blocked at."""
+    profile = random_profile(seed)
+    builder = ProfileBuilder()
+    for sample in profile.samples:
+        group = profile.groups[sample.group]
+        ids = builder.group(group.name, group.kind), builder.thread(profile.threads[sample.thread])
+        stack = builder.stack(profile.stack(sample.stack))
+        numbers = sample.count, sample.wall_ns, sample.cpu_ns
+        builder.add(*ids, stack, sample.state, *numbers)
+        times = [1 + sample.wall_ns, 7 + sample.cpu_ns]
+        site = builder.add_await(stats_of(ids[0], stack, f"op{sample.count}", times))
+        builder.add_repeat(Repeat(site, 1 + sample.count, 3, 2, sample.wall_ns, 5))
+        builder.add_block(Block(*ids, stack, sample.count, sample.wall_ns, 3, 1, "asyncio"))
+    info = dataclasses.replace(profile.info, engine="exact", clock="wall")
     return builder.build(info)
