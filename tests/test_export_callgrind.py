@@ -139,6 +139,8 @@ def test_functions_of_one_name_are_told_apart() -> None:
             Frame("<lambda>", "/other/api.py", 5, 5, module="orders.api"),
             Frame("", "", origin=FrameOrigin.LIBRARY),
             Frame("(1) fn=(2)", "/x.py", 1, 1),
+            Frame("orders.api.total", ""),
+            Frame("total", "/srv/orders/api.py", 60, 60, module="orders.api"),
         ]
     ):
         builder.add(group, thread, builder.stack([frame]), State.ON_CPU, 1, number + 1, number + 1)
@@ -152,6 +154,9 @@ def test_functions_of_one_name_are_told_apart() -> None:
         "orders.api.<lambda>:5 (2)": 3,
         "?": 4,
         "(1) fn=(2)": 5,
+        # What an await waited for, and the function itself.
+        "<orders.api.total>": 6,
+        "orders.api.total": 7,
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from greenprof import analysis
-from greenprof.exporters import pprof
+from greenprof.exporters import find_exporter, pprof
 from greenprof.profiles import (
     Frame,
     FrameKind,
@@ -63,6 +63,20 @@ def test_both_clocks_are_sample_types() -> None:
         "wall": 2500 * MS,
         "await": 1550 * MS,
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("out.pb.gz", "pprof"),
+        ("out.pprof", "pprof"),
+        ("out.pstats", "pstats"),
+        ("out.prof", "pstats"),
+        ("out.callgrind", "callgrind"),
+    ],
+)
+def test_found_by_suffix(path: str, name: str) -> None:
+    assert find_exporter(path).name == name
 
 
 @pytest.mark.parametrize("clock", analysis.CLOCKS)

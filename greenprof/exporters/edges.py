@@ -16,7 +16,16 @@ from greenprof.printable import printable
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, Sample, State
 from greenprof.sites import WAITS, waited_ns
 
-__all__ = ["CallGraph", "Cost", "Function", "call_graph", "calls_are", "owner_of", "unique"]
+__all__ = [
+    "CallGraph",
+    "Cost",
+    "Function",
+    "call_graph",
+    "calls_are",
+    "names_of",
+    "owner_of",
+    "unique",
+]
 
 
 class Function(NamedTuple):
@@ -89,6 +98,16 @@ def owner_of(frame: Frame) -> str:
     if package and package != "__main__":
         return package
     return "program" if origin is FrameOrigin.APP else "libraries"
+
+
+def names_of(frame: Frame) -> tuple[str, str]:
+    """Return a frame's name and its qualified name, as functions are told apart by name.
+
+    What is no line of a file, but says what was waited for, gets angle brackets.
+    """
+    if not frame.path and frame.name[:1] not in {"", "<", "["}:
+        return f"<{frame.name}>", f"<{frame.qualified_name}>"
+    return frame.name, frame.qualified_name
 
 
 def unique(names: Iterable[str]) -> list[str]:
@@ -231,7 +250,9 @@ class _Graph:
         key = function_key(frame)
         index = self._indexes.get(key)
         if index is None:
-            function = Function(*key, frame.qualified_name, owner_of(frame))
+            _, path, first_line = key
+            name, qualified_name = names_of(frame)
+            function = Function(name, path, first_line, qualified_name, owner_of(frame))
             index = self._indexes[key] = self._new(function)
         return index
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from greenprof.analysis import check_clock, counted_ns
-from greenprof.exporters.edges import calls_are, owner_of
+from greenprof.exporters.edges import calls_are, names_of, owner_of
 from greenprof.exporters.protobuf import Message
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
@@ -162,8 +162,9 @@ class _Writer:
         if number > len(self._function_messages):
             message = Message()
             message.number(1, number)
-            message.number(2, self._string(frame.qualified_name or "?"))
-            message.number(3, self._string(frame.name))
+            name, qualified_name = names_of(frame)
+            message.number(2, self._string(qualified_name or "?"))
+            message.number(3, self._string(name))
             message.number(4, self._string(frame.path))
             message.number(5, frame.first_line)
             self._function_messages.append(message)
