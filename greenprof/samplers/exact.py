@@ -113,7 +113,7 @@ class ExactEngine:
         current = getcurrent()
         if id(current) not in self._calls.contexts:
             self._calls.contexts.begin_thread(current)
-            self._calls.thread_begins()
+            self._calls.groups.thread_begins()
         # This puts yappi's own hook in the place of this one, so it must not come after `stop`:
         # from the question to the call nobody else gets a turn.
         if self._goes_on():
@@ -214,7 +214,7 @@ class ExactEngine:
 
     def _read(self) -> None:
         self._figures.read(_yappi.enum_func_stats, self._tree.nodes)
-        self._calls.name_routes()
+        self._calls.groups.name_routes()
 
     def fill(self, builder: ProfileBuilder, table: FrameTable, started_ns: int) -> None:  # noqa: ARG002
         """Put the calls into a profile. While it runs, calls under way have no time of their own."""
@@ -255,6 +255,8 @@ class ExactEngine:
             for node in nodes:
                 if node.parent is not None and node.parent.number in own:
                     own[node.parent.number] -= total.get(node.number, 0)
+                if node.runs_tasks:
+                    own[node.number] = 0  # its tasks have it
         for number, ns in self._calls.spent_ns.items():
             if number in own:
                 own[number] -= ns

@@ -12,29 +12,37 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import chain, repeat
 from types import CodeType, FrameType
 from typing import Any, Final
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from greenlet import getcurrent, greenlet
 
 from greenprof import labels, loops, stacks, switches
-from greenprof._native import get_ident, main_thread_ident, thread_local
+from greenprof._native import get_ident, thread_local
 from greenprof.bridges import Part, role_of
 from greenprof.interrupted import from_signal_handler
-from greenprof.rawstack import is_run, runs_program
+from greenprof.rawstack import runs_program
 from greenprof.samplers.exact_contexts import Contexts
 from greenprof.samplers.exact_coroutines import Entered
 from greenprof.samplers.exact_deferred import Deferred
+from greenprof.samplers.exact_groups import Groups, frames_above, is_outside, task_greenlet
 from greenprof.samplers.exact_steps import Entries
-from greenprof.samplers.exact_tree import CROSSING, LOOKED_AT, NOWHERE, Node, Tree, stand_in
-from greenprof.stacks import AWAITED, BOUNDARY, is_hub, walk
+from greenprof.samplers.exact_tree import (
+    CROSSING,
+    LOOKED_AT,
+    NOWHERE,
+    Node,
+    Tree,
+    is_overflow,
+    make_bridge,
+    mark_awaited,
+    mark_of,
+    stand_in,
+)
+from greenprof.stacks import AWAITED, BOUNDARY
 from greenprof.switches import CO_AWAITS
 
 #: Frames remembered with their nodes; those that live are found again when these are forgotten.
 MAX_FRAMES: Final = 200_000
-#: Tasks remembered with their groups, before the first look for those that are gone.
-MIN_TASKS: Final = 4096
-#: Groups whose first request's route is waited for.
-MAX_UNROUTED: Final = 500
 #: What yappi may hold, and after how many looks for a node that is checked.
 MAX_YAPPI_BYTES: Final = 1 << 30
 CHECK_EVERY: Final = 1024
@@ -66,6 +74,7 @@ class Calls:
     def __init__(self, tree: Tree, yappi: Any, clock: Callable[[], int]) -> None:
         self.tree = tree
         self.entries = Entries()
+        self.groups = Groups(tree)
         self.troubles: dict[str, int] = {}
         self.deferred = Deferred(Calls.answers.__code__)
         self.generators: WeakSet[Any] = WeakSet()
@@ -79,10 +88,6 @@ class Calls:
         self._looks = 0
         # Nodes by the ids of frames; only those of living frames mean anything.
         self._frames: dict[int, Node] = {}
-        self._met: dict[int, tuple[Any, Node]] = {}
-        # Requests whose route is not known yet, the first of each group.
-        self._unrouted: list[tuple[Any, Node]] = []
-        self._prune_at = MIN_TASKS
         self._gives_back = False
         self.here = Here(self)
         self.contexts = Contexts(lambda: self.here.free, self._older)
@@ -182,7 +187,7 @@ class Calls:
         elif handed:
             node = self._frames.get(id(frame))
             if node is not None and not node.is_bridge and node.code is frame.f_code:
-                _make_bridge(node)
+                make_bridge(node)
 
     def _step(self, frame: FrameType, code: CodeType) -> int:
         """The number of a call in a generator or coroutine, or of its next step."""
@@ -233,7 +238,7 @@ class Calls:
             known = self._frames.get(id(frame))
             if began or (steps is not None and lasti in steps.yielded):
                 node = self._below_caller(frame, code, current)
-            elif known is not None and (known.code is code or _is_overflow(known)):
+            elif known is not None and (known.code is code or is_overflow(known)):
                 node = known
         if node is None:
             try:
@@ -242,7 +247,7 @@ class Calls:
                 if from_signal_handler(error):
                     raise
                 self._trouble(error)
-                root = self._root(None, stacks.RawStack(), get_ident())
+                root = self.groups.root(None, stacks.RawStack(), get_ident())
                 node = self.tree.child(root, code, frame.f_globals.get("__name__"), LOOKED_AT)
         if len(self._frames) >= MAX_FRAMES:
             self._frames.clear()
@@ -265,12 +270,14 @@ class Calls:
         if back is None:
             return self._below_parent(code, module, current)
         parent = self._frames.get(id(back))
-        if parent is None or (parent.code is not back.f_code and not _is_overflow(parent)):
+        if parent is None or (parent.code is not back.f_code and not is_overflow(parent)):
+            return None
+        if parent.real is self.tree.unnamed:
             return None
         if parent.number == NOWHERE and runs_program(code):
             # The program begins here.
-            return stand_in(self._root(None, stacks.RawStack(), get_ident()), code)
-        mark = _mark(parent, back.f_code, code)
+            return stand_in(self.groups.root(None, stacks.RawStack(), get_ident()), code)
+        mark = mark_of(parent, back.f_code, code)
         if not mark:
             return self.tree.child(parent, code, module)
         state = switches.of_thread(get_ident())
@@ -285,7 +292,7 @@ class Calls:
             return None
         above.real.kind = BOUNDARY
         node = self.tree.child(above, code, module, CROSSING)
-        _mark_awaited(node)
+        mark_awaited(node)
         return node
 
     def _below_parent(self, code: CodeType, module: str | None, current: greenlet) -> Node | None:
@@ -306,94 +313,55 @@ class Calls:
         """The node of what runs, found by its whole stack."""
         ident = get_ident()
         task = loops.current_task(loops.running_loop())
-        if current.parent is None and self._is_outside(frame, ident):
+        if current.parent is None and is_outside(frame, ident):
             return stand_in(self.tree.outside, frame.f_code)
         if runs_program(frame.f_code):
-            return stand_in(self._root(None, stacks.RawStack(), ident), frame.f_code)
+            return stand_in(self.groups.root(None, stacks.RawStack(), ident), frame.f_code)
         raw, is_tasks = stacks.running(frame, current, switches.of_thread(ident), task)
         owner: Any = None
         if raw.owner is None:
-            owner = task if is_tasks else _task_greenlet(current)
-        node = self._root(owner, raw, ident)
+            owner = task if is_tasks else task_greenlet(current)
+        if isinstance(owner, greenlet) and raw.frames[-1:] == [frame]:
+            role = role_of(frame.f_code)
+            if role is not None and labels.root_name(raw) is None:
+                return stand_in(self.tree.unnamed, frame.f_code)
+        node = self.groups.root(owner, raw, ident)
+        if is_tasks and frame.f_code.co_flags & CO_AWAITS:
+            runner = self._frames.get(id(frame.f_back))
+            if runner is not None and not runner.awaits:
+                runner.real.runs_tasks = True
         # Frames of other tasks are in the trees of theirs.
-        own = {id(one): one for one in _chain(frame)}
+        own = {id(one): one for one in frames_above(frame)}
         kinds = raw.kinds()
         segments = {at: kind for at, kind, _ in raw.segments}
         segment = stacks.PYTHON
         for at, (one, (kind, crosses)) in enumerate(zip(raw.frames, kinds, strict=True)):
             segment = segments.get(at, segment)
             known = self._frames.get(id(one)) if id(one) in own and not older else None
-            if known is not None and one is not frame and known.code is one.f_code:
+            unnamed = known is not None and known.real is self.tree.unnamed
+            if known is not None and one is not frame and known.code is one.f_code and not unnamed:
                 node = known
                 continue
             above = raw.frames[at - 1].f_code if at else None
-            mark = CROSSING if crosses else _mark(node, above, one.f_code)
+            mark = CROSSING if crosses else mark_of(node, above, one.f_code)
             module = one.f_globals.get("__name__") if isinstance(one, FrameType) else None
             node = self.tree.child(node, one.f_code, module, mark)
             if segment == AWAITED:
-                _mark_awaited(node)
+                mark_awaited(node)
             if kind == BOUNDARY:
                 node.real.kind = BOUNDARY
             if id(one) in own:
                 self._frames[id(one)] = node
+                node.calls += unnamed
         if not raw.frames or raw.frames[-1] is not frame:  # one that stacks leave out
             node = self.tree.child(node, frame.f_code, frame.f_globals.get("__name__"))
         return node
-
-    def _is_outside(self, frame: FrameType, ident: int) -> bool:
-        """Whether it is not the program that runs, but what runs it, in `greenprof run`."""
-        if not is_run() or ident != main_thread_ident():
-            return False
-        return not any(runs_program(one.f_code) for one in _chain(frame))
-
-    def _root(self, owner: Any, raw: stacks.RawStack, ident: int) -> Node:
-        """The root of the tree of a task, of a greenlet that is one, or of a thread (None)."""
-        met = self._met
-        key = -ident if owner is None else id(owner)
-        found = met.get(key)
-        subject = getcurrent() if owner is None else owner
-        if found is not None and (owner is None or found[0]() is subject):
-            return found[1]
-        thread = labels.thread_name(ident)
-        name, kind = labels.label_of(owner, raw, ident)
-        root = self.tree.root(labels.fold_numbers(name) if owner is None else name, kind, thread)
-        self.tree.count_task(root)
-        met[key] = ref(subject), root
-        self.name_routes()
-        request = labels.unrouted_request(raw.frames) if owner is not None else None
-        if request is not None and not self._waits_for_route(root):
-            self._unrouted.append((request, root))
-        if len(met) > self._prune_at:
-            for number, (reference, _) in list(met.items()):
-                if reference() is None:
-                    met.pop(number, None)
-            self._prune_at = max(MIN_TASKS, 2 * len(met))
-        return root
-
-    def _waits_for_route(self, root: Node) -> bool:
-        full = len(self._unrouted) >= MAX_UNROUTED
-        return full or any(one.group == root.group for _, one in self._unrouted)
-
-    def name_routes(self) -> None:
-        """Name the groups of requests by their routes, which are known a moment after they begin."""
-        left = []
-        for request, root in self._unrouted:
-            route = labels.route_of_request(request)
-            if route is None:
-                left.append((request, root))
-            else:
-                self.tree.rename(root, route)
-        self._unrouted = left
-
-    def thread_begins(self) -> None:
-        """Forget what ran under this thread's identity before."""
-        self._met.pop(-get_ident(), None)
 
     def _enter_older(self, frame: FrameType | None, current: greenlet) -> None:
         """Tell yappi of the calls that were under way in a greenlet before it was seen."""
         here = self.here
         here.older.discard(id(current))
-        outer = _chain(frame)
+        outer = frames_above(frame)
         outer.reverse()
         # What a frame has not got a node for is the one's above it.
         numbers: list[int] = []
@@ -416,10 +384,8 @@ class Calls:
                 generator.close()
         for entered in list(self.entered):
             entered.forget()
-        self.name_routes()
+        self.groups.forget()
         self._frames.clear()
-        self._met.clear()
-        self._unrouted.clear()
 
     def busy_here(self) -> bool:
         """Whether an answer is being looked for in this thread, by whose signal handler we run."""
@@ -430,63 +396,3 @@ class Calls:
     def busy(self) -> bool:
         """Whether an answer is being looked for in any thread."""
         return any(generator.gi_running for generator in list(self.generators))
-
-
-def _chain(frame: FrameType | None) -> list[FrameType]:
-    """The frames of a greenlet, innermost first."""
-    found = []
-    while frame is not None:
-        found.append(frame)
-        frame = frame.f_back
-    return found
-
-
-def _is_overflow(node: Node) -> bool:
-    return node.code is None and node.parent is not None
-
-
-def _mark(parent: Node, above: CodeType | None, code: CodeType) -> int:
-    """How a child is kept: whoever has to be looked at each time is not found at once."""
-    if not code.co_flags & stacks.CO_RESUMED:
-        return 0
-    if parent.is_bridge or parent.real.is_bridge:
-        return LOOKED_AT
-    if code.co_flags & CO_AWAITS:
-        # A task begins below what is no coroutine.
-        outside = above is None or not above.co_flags & CO_AWAITS
-        return LOOKED_AT if outside and not parent.hands_over else 0
-    return 0
-
-
-def _make_bridge(node: Node) -> None:
-    """Say that a coroutine awaits on behalf of sync code."""
-    real = node.real
-    real.is_bridge = node.is_bridge = True
-    real.kind = BOUNDARY
-    for key, child in list(node.children.items()):
-        code = child.code
-        if not key & (CROSSING | LOOKED_AT) and code and code.co_flags & stacks.CO_RESUMED:
-            node.children.setdefault(key | LOOKED_AT, child)
-            del node.children[key]
-
-
-def _mark_awaited(node: Node) -> None:
-    real = node.real
-    if real.segment != AWAITED:
-        real.segment = AWAITED
-        if real.kind != BOUNDARY:
-            real.kind = AWAITED
-
-
-def _task_greenlet(current: greenlet) -> greenlet | None:
-    """The greenlet below a hub that runs, or runs what runs; None if there is no hub."""
-    one = current
-    for _ in range(stacks.MAX_PARTS):
-        parent = one.parent
-        if parent is None:
-            return None
-        frames = walk(parent.gr_frame)
-        if frames and is_hub(frames):
-            return one
-        one = parent
-    return None

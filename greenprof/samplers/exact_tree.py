@@ -13,9 +13,8 @@ from typing import Final
 from greenprof import bridges
 from greenprof.bridges import Part
 from greenprof.frames import module_of
-from greenprof.profiles import OVERFLOW_NAME
 from greenprof.samplers.recorder import MAX_GROUPS
-from greenprof.stacks import AWAITED, BOUNDARY, PYTHON
+from greenprof.stacks import AWAITED, BOUNDARY, CO_RESUMED, PYTHON
 from greenprof.switches import CO_AWAITS
 
 #: Number of what nobody is known to have called.
@@ -49,6 +48,7 @@ class Node:
         "number",
         "parent",
         "real",
+        "runs_tasks",
         "segment",
         "thread",
     )
@@ -64,6 +64,7 @@ class Node:
         self.crosses = False
         self.hands_over = False
         self.is_bridge = False
+        self.runs_tasks = False
         self.below_hub = False
         self.group: int = -1 if parent is None else parent.group
         self.thread: int = -1 if parent is None else parent.thread
@@ -86,6 +87,8 @@ class Tree:
         self.over = False
         #: What runs the program, and is no part of it.
         self.outside = Node(NOWHERE, None, None)
+        #: What a library begins a greenlet with, before it calls what the greenlet is named after.
+        self.unnamed = Node(NOWHERE, None, None)
         self._max_nodes = max_nodes
         self._only = only
         self._stand_ins = 0
@@ -145,7 +148,7 @@ class Tree:
         found = parent.children.get(key)
         if found is not None:
             return found
-        if parent.code is None and parent.parent is not None:
+        if is_overflow(parent):
             return parent  # over the cap: all that is below it as well
         if parent.number == NOWHERE or self.leaves_out(code, module):
             if self._stand_ins >= self._max_nodes:
@@ -216,9 +219,43 @@ def stand_in(parent: Node, code: CodeType) -> Node:
     return made
 
 
-def overflow_name(node: Node) -> str | None:
-    """The name of a node that stands for what went over the cap, None for any other."""
-    return OVERFLOW_NAME if node.code is None and node.parent is not None else None
+def is_overflow(node: Node) -> bool:
+    """Whether a node stands for all that went over the cap below another."""
+    return node.code is None and node.parent is not None
+
+
+def mark_of(parent: Node, above: CodeType | None, code: CodeType) -> int:
+    """How a child is kept: whoever has to be looked at each time is not found at once."""
+    if not code.co_flags & CO_RESUMED:
+        return 0
+    if parent.is_bridge or parent.real.is_bridge:
+        return LOOKED_AT
+    if code.co_flags & CO_AWAITS:
+        # A task begins below what is no coroutine.
+        outside = above is None or not above.co_flags & CO_AWAITS
+        return LOOKED_AT if outside and not parent.hands_over else 0
+    return 0
+
+
+def make_bridge(node: Node) -> None:
+    """Say that a coroutine awaits on behalf of sync code."""
+    real = node.real
+    real.is_bridge = node.is_bridge = True
+    real.kind = BOUNDARY
+    for key, child in list(node.children.items()):
+        code = child.code
+        if not key & (CROSSING | LOOKED_AT) and code and code.co_flags & CO_RESUMED:
+            node.children.setdefault(key | LOOKED_AT, child)
+            del node.children[key]
+
+
+def mark_awaited(node: Node) -> None:
+    """Say that a function runs on behalf of sync code that awaits it."""
+    real = node.real
+    if real.segment != AWAITED:
+        real.segment = AWAITED
+        if real.kind != BOUNDARY:
+            real.kind = AWAITED
 
 
 # Where this package's own functions are, which are no part of a program's calls.
