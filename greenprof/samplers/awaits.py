@@ -38,8 +38,8 @@ MAX_NODES = 100_000
 MAX_UNITS = 20_000
 # Tasks of a kind, and awaits of a greenlet, that are asked whether they serve a request; of later
 # ones that did not, each so manieth.
-_ALWAYS_ASKED = 20
-_ASKED_EACH = 16
+_ALWAYS_ASKED = 8
+_ASKED_EACH = 64
 _CACHE_LIMIT = 20_000
 
 #: Called with the owner (task, greenlet, None for a plain thread), its thread, start, end, site.
