@@ -10,6 +10,7 @@ from typing import Self
 
 from greenprof._native import RLock
 from greenprof.errors import ProfilerStateError
+from greenprof.samplers import mainthread
 from greenprof.samplers.blocks import BlockInfo, Blocks
 
 __all__ = ["BlockInfo", "BlockWatch", "watch_blocks"]
@@ -148,6 +149,7 @@ def _after_fork_in_child() -> None:
             watch._blocks.abandon()
             watch._blocks = None
     _watches.clear()
+    mainthread.after_fork_in_child()
 
 
 atexit.register(_at_exit)
@@ -157,3 +159,4 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+    os.register_at_fork(after_in_parent=mainthread.request_after_fork)

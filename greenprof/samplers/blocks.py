@@ -20,7 +20,7 @@ from greenprof.errors import OptionError
 from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import ProfileBuilder
-from greenprof.samplers import steps
+from greenprof.samplers import mainthread, steps
 from greenprof.samplers.blockspans import SpanWatch
 from greenprof.samplers.blocktable import (
     MAX_SITES,
@@ -161,7 +161,10 @@ class Blocks:
         self._ticker.stop_for_fork()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Take the watching thread back, as soon as the fork is over."""
+        mainthread.run_after_fork(self._take_thread_back)
+
+    def _take_thread_back(self) -> None:
         if self._running:
             self._ticker.start()
 
