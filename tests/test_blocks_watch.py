@@ -220,20 +220,23 @@ asyncio.run(ends())
 def test_forked_children_are_not_watched_and_may_watch_themselves() -> None:
     """Python >= 3.12 warns of forks with several threads: ours has gone by then."""
     assert run_program("""
-watch = watch_blocks(LIMIT_S, report).start()
+found = []
+watch = watch_blocks(LIMIT_S, found.append).start()
 asyncio.run(blocks_once())
-print("forks", flush=True)
 pid = os.fork()
 if pid == 0:
     assert not watch.running
     asyncio.run(blocks_once())
-    with watch_blocks(LIMIT_S, lambda one: print("child", flush=True)):
+    own = []
+    with watch_blocks(LIMIT_S, own.append):
         asyncio.run(blocks_once())
+    print("child", len(own), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
 asyncio.run(blocks_once())
 watch.stop()
-""") == ["burn", "forks", "child", "burn"]
+print("parent", len(found))
+""") == ["child", "1", "parent", "2"]
 
 
 def test_gevent_may_patch_everything() -> None:
