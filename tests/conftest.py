@@ -39,9 +39,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # sample of a few seconds may be off by more than sampling is. Each may try again, and a fault fails each time.
 MEASURING = (
     "test_accuracy",
+    "test_awaits_",
+    "test_blocks",
     "test_capture",
     "test_cli_",
     "test_collector",
+    "test_exact_",
     "test_orders_example",
     "test_profiler",
     "test_sampler_signals",
@@ -53,6 +56,7 @@ MEASURING = (
     "test_spans_losses",
     "test_spans_processes",
     "test_stacks_",
+    "test_timeline",
     "test_timers",
     "test_traced_example",
     "test_watch",
