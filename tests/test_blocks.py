@@ -340,6 +340,25 @@ def test_a_block_within_one_step_from_begin_to_end() -> None:
     assert [one.function for one in found] == ["computes"]
 
 
+def test_one_watch_after_another_within_one_step() -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        with watching() as first:
+            await asyncio.sleep(0)
+            computes()
+        with watching() as second:
+            sleeps()
+            await asyncio.sleep(0)
+        found.extend([first, second])
+
+    found: list[Any] = []
+    asyncio.run(main())
+    for watched, least in zip(found, (3, 2), strict=True):
+        (one,) = watched.told
+        assert least * LIMIT_S <= one.duration < (least + 3) * LIMIT_S
+        assert watched.blocks.warnings == []
+
+
 def test_a_callback_that_raises_is_noted_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

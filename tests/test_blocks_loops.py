@@ -286,3 +286,22 @@ print(json.dumps(shown(watched)))
         "gevent",
     )
     assert [(one[0], one[2]) for one in told] == [("burn", "asyncio")]
+
+
+def test_a_thread_that_ends_without_going_back_to_its_hub() -> None:
+    told, warnings = run_program(
+        """
+import threading
+def run():
+    sleep(0)
+    sleep(0)
+with watching() as watched:
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    real_sleep(3 * LIMIT_S)
+print(json.dumps([shown(watched), watched.blocks.warnings]))
+""",
+        "gevent",
+    )
+    assert (told, warnings) == ([], [])

@@ -7,6 +7,7 @@ last. What is reported is what was seen in the middle, not where the loop was ke
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -113,6 +114,7 @@ class Blocks:
         self._ended: deque[_Ended] = deque(maxlen=MAX_ENDED)
         self._untold: deque[BlockInfo] = deque(maxlen=MAX_ENDED)
         self._unseen = 0
+        self._started_ns = 0
         self._problems: dict[str, int] = {}
         self._running = False
         self._lock = RLock()
@@ -128,6 +130,7 @@ class Blocks:
             self._running = True
             bridges.bridges()  # loads them here rather than during the first look
             switches.follow()
+            self._started_ns = time.monotonic_ns()
             steps.add_listener(self._stretch_ended, self.limit_ns)
             self._ticker.start()
 
@@ -230,7 +233,11 @@ class Blocks:
         since_ns = now_ns - self.limit_ns // 2
         # A hub's own callback comes first: it has no stretch of `steps` at the same time.
         found = dict(self._polled.lasting(since_ns))
-        for ident in steps.lasting(since_ns):
+        lasting = steps.lasting(since_ns)
+        if lasting:
+            # A thread may have ended in the middle of one, without going back to its hub.
+            steps.forget_threads(set(sys._current_frames()))
+        for ident in lasting:
             stretch = steps.current(ident)
             if stretch is not None and stretch.start_ns <= since_ns:
                 found[ident] = stretch
@@ -291,10 +298,13 @@ class Blocks:
             self._unseen += 1
             return
         stall.span.cancel()
-        duration_ns = ended.end_ns - ended.start_ns
+        start_ns = max(ended.start_ns, self._started_ns)
+        duration_ns = ended.end_ns - start_ns
+        if duration_ns < self.limit_ns:
+            return
         site = self._table.add(look, duration_ns, ended.waiting, ended.kind)
         if self.observer is not None and site >= 0:
-            self.observer(ended.owner, ended.ident, ended.start_ns, ended.end_ns, site)
+            self.observer(ended.owner, ended.ident, start_ns, ended.end_ns, site)
         if self._on_block is not None:
             self._untold.append(info_of(look, duration_ns, ended.waiting, ended.kind))
 

@@ -162,8 +162,12 @@ def _set_listeners(listeners: tuple[tuple[Listener, int], ...]) -> None:
 
 
 def _forget() -> None:
-    for table in (_callbacks, _switched, _hubs):
-        table.clear()
+    for ident, running in list(_callbacks.items()):
+        # One that was timed from its beginning goes on being so, for whoever listens next.
+        if running is None or type(running[1]) is _Entered:
+            _callbacks.pop(ident, None)
+    _switched.clear()
+    _hubs.clear()
     _wants.clear()
 
 
