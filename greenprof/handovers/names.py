@@ -77,6 +77,8 @@ class _Function(NamedTuple):
     is_app: bool
     bridge: str | None
     part: Part | None
+    variables: tuple[str, ...]
+    """Those that hold the awaitable, at an await site."""
     runs_tasks: bool
 
 
@@ -96,6 +98,7 @@ def _function(code: CodeType) -> _Function:
             role is None and origin_of(path) is FrameOrigin.APP,
             None if role is None else bridges.bridge_of(code),
             None if role is None else role.part,
+            role.variables if role is not None and role.part is Part.AWAIT_SITE else (),
             code.co_qualname in _RUNS_TASKS,
         )
     return found
@@ -168,16 +171,21 @@ def _called(line: FrameType, called: FrameType | None) -> str:
 
 def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
     """The awaitable that was handed over, as far as frames hold it; else None."""
-    role = bridges.role_of(frame.f_code)
-    if role is not None and role.part is Part.AWAIT_SITE:
-        return bridges.variable_of(frame, role)
+    code = frame.f_code
+    site = _functions.get(id(code)) or _function(code)
+    if site.variables:
+        values = frame.f_locals
+        for name in site.variables:
+            found = values.get(name)
+            if found is not None:
+                return found
+        return None
     for one in (frame, None if other is None else other.gr_frame):
         if one is None:
             continue
-        values = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
-        found = {id(value): value for value in values}
-        if len(found) == 1:
-            return values[0]
+        awaitable = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
+        if len({id(value) for value in awaitable}) == 1:
+            return awaitable[0]
     return None
 
 

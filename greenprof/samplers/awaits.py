@@ -7,7 +7,6 @@ nothing is locked but what is new.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from types import CodeType, CoroutineType, FrameType
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import awaitables, labels, loops, stacks, switches
+from greenprof import labels, stacks, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.durations import bucket_of
 from greenprof.frames import FrameTable
@@ -25,8 +24,9 @@ from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import AwaitStats, ProfileBuilder, Repeat
 from greenprof.samplers.awaitsites import SiteKey, Sites, Totals
 from greenprof.samplers.recorder import Recorder
-from greenprof.samplers.repeats import Repeats, Unit
-from greenprof.stacks import PYTHON, RawStack
+from greenprof.samplers.repeats import Repeats
+from greenprof.samplers.units import Nests, Units, task_now, trio_task_now
+from greenprof.stacks import RawStack
 
 __all__ = ["DEFAULT_REPEAT_MIN", "AwaitAccount"]
 
@@ -34,29 +34,12 @@ DEFAULT_REPEAT_MIN = 10
 MAX_SITES = 10_000
 #: Nodes of the tree of sites' stacks.
 MAX_NODES = 100_000
-#: Tasks that are counted apart at a time; the awaits of more are not searched for repeats.
-MAX_UNITS = 20_000
-# Tasks of a kind, and awaits of a greenlet, that are asked whether they serve a request; of later
-# ones that did not, each so manieth.
-_ALWAYS_ASKED = 8
-_ASKED_EACH = 64
-_CACHE_LIMIT = 20_000
-
 #: Called with the owner (task, greenlet, None for a plain thread), its thread, start, end, site.
 Observer = Callable[[Any, int, int, int, int], None]
 
 
-class _Ended(NamedTuple):
-    """One await that is over: where, who awaited for it, and how."""
-
-    frame: FrameType
-    other: greenlet | None
+class _InHub(NamedTuple):
     hub: str
-    outcome: str
-    start_ns: int
-    end_ns: int
-    awaitable: Any = None
-    bridge: str | None = None
 
 
 class AwaitAccount(Handovers):
@@ -79,16 +62,9 @@ class AwaitAccount(Handovers):
         self._lock = RLock()
         self._recorder = Recorder(MAX_NODES)
         self._sites = Sites(self._recorder, self._lock, max_sites)
-        self._repeats = Repeats(repeat_min)
-        self._as_samples = as_samples
-        # id(task or greenlet), or a thread's (ident,) -> its unit
-        self._units: dict[Any, Unit] = {}
-        # The keys of units whose owners are gone.
-        self._over: deque[Any] = deque()
-        # id(code) of tasks' roots -> itself, and how many tasks were seen to serve no request.
-        self._roots: dict[int, list[Any]] = {}
-        # Functions that were looked at: whether they are given a request.
-        self._serving: dict[int, tuple[CodeType, bool]] = {}
+        self._repeat_min = repeat_min
+        self._units = Units(self._recorder, self._lock, Repeats(repeat_min), self._sites.line_of)
+        self._nests = Nests() if as_samples else None
         self._placed: list[AwaitStats] = []
         self._errors: dict[str, int] = {}
         self._running = False
@@ -111,7 +87,7 @@ class AwaitAccount(Handovers):
             switches.remove_listener(self.switched)
             entries.unhook(self)
             switches.unfollow()
-            self._clear()
+            self._forget_open()
 
     def abandon(self) -> None:
         """Forget everything in a forked child."""
@@ -119,7 +95,7 @@ class AwaitAccount(Handovers):
         self._lock = RLock()
         switches.remove_listener(self.switched)
         entries.unhook(self)
-        self._clear()
+        self._forget_open()
 
     def before_fork(self) -> None:
         """Nothing is held that a child could miss."""
@@ -130,7 +106,7 @@ class AwaitAccount(Handovers):
     @property
     def repeat_min(self) -> int:
         """How often a task makes an await before it counts as repeated."""
-        return self._repeats.least
+        return self._repeat_min
 
     @property
     def warnings(self) -> list[str]:
@@ -150,14 +126,11 @@ class AwaitAccount(Handovers):
     def fill(self, builder: ProfileBuilder, table: FrameTable, _started_ns: int) -> None:
         """Put what was counted so far into a profile."""
         with self._lock:
-            self._close_units()
             placed = self._recorder.place(builder, table)
             self._placed = self._sites.stats(placed)
-            if self._as_samples:
+            if self._nests is not None:
                 self._sites.add_samples(placed, builder)
-            repeats = self._repeats.copy()
-            for unit in list(self._units.values()):
-                repeats.add(unit, self._sites.lines)
+            repeats = self._units.repeats()
         for number, stats in enumerate(self._placed):
             if stats.count:
                 index = builder.add_await(stats)
@@ -171,6 +144,11 @@ class AwaitAccount(Handovers):
         stats = self._placed[site]
         return stats.group, stats.stack, stats.awaited
 
+    def _forget_open(self) -> None:
+        self._clear()
+        if self._nests is not None:
+            self._nests.clear()
+
     # Beginnings and ends.
 
     def _make_switched(self) -> Switched:
@@ -179,6 +157,7 @@ class AwaitAccount(Handovers):
         telling = self._telling
         now = time.monotonic_ns
         count = self._count
+        nests = self._nests
 
         def switched(
             event: str,
@@ -199,7 +178,7 @@ class AwaitAccount(Handovers):
                             outcome, _, other = outcomes.thrown_into(
                                 frame, origin, hub, bridge_frame
                             )
-                        count(_Ended(frame, other, hub, outcome, start_ns, end_ns), target)
+                        count(frame, other, hub, outcome, start_ns, end_ns, target)
                     if not handed:
                         return
                 if not handed or frame is None:
@@ -209,7 +188,10 @@ class AwaitAccount(Handovers):
                 if id(code) in telling or not state._is_silent(code):
                     if len(opened) >= state._prune_at:
                         state._prune()
-                    opened[id(origin)] = ref(origin), now(), id(frame), ""
+                    began_ns = now()
+                    opened[id(origin)] = ref(origin), began_ns, id(frame), ""
+                    if nests is not None:
+                        nests.begin(task_now() or trio_task_now(), began_ns)
             except Exception as error:
                 if from_signal_handler(error):
                     raise
@@ -220,11 +202,16 @@ class AwaitAccount(Handovers):
     def _begin_in_hub(self, origin: greenlet, hub: str) -> None:
         if len(self.open) >= self._prune_at:
             self._prune()
-        self.open[id(origin)] = ref(origin), time.monotonic_ns(), 0, hub
+        began_ns: int = time.monotonic_ns()
+        self.open[id(origin)] = ref(origin), began_ns, 0, hub
+        if self._nests is not None:
+            self._nests.begin(origin, began_ns)
 
     def begin_at_entry(self) -> int:
         """Begin an await of the running greenlet, which does not end with a switch."""
         began_ns: int = time.monotonic_ns()
+        if self._nests is not None:
+            self._nests.begin(task_now() or trio_task_now(), began_ns)
         return began_ns
 
     def end_at_entry(
@@ -238,8 +225,8 @@ class AwaitAccount(Handovers):
         """End what `begin_at_entry` began."""
         outcome = outcomes.RETURNED if raised is None else outcomes.said_of(raised)[0]
         end_ns: int = time.monotonic_ns()
-        ended = _Ended(frame, None, "", outcome, begun, end_ns, awaitable, bridge)
-        self._count(ended, getcurrent())
+        waiter = getcurrent()
+        self._count(frame, None, "", outcome, begun, end_ns, waiter, awaitable, bridge)
 
     def _waiter_of(self, entry: Any) -> greenlet | None:
         waiter: greenlet | None = entry[0]()
@@ -255,17 +242,31 @@ class AwaitAccount(Handovers):
 
     # Counting.
 
-    def _count(self, ended: _Ended, waiter: greenlet) -> None:
-        frame, other, hub, outcome, start_ns, end_ns, awaitable, _ = ended
+    def _count(
+        self,
+        frame: FrameType,
+        other: greenlet | None,
+        hub: str,
+        outcome: str,
+        start_ns: int,
+        end_ns: int,
+        waiter: greenlet,
+        awaitable: Any = None,
+        bridge: str | None = None,
+    ) -> None:
+        """Count an await that is over: where the sync code waits, and who awaited for it."""
         if not self._running:
             return
-        task = waiter if hub else loops.current_task(loops.running_loop())
+        task = owner = waiter if hub else task_now()
+        if owner is None:
+            owner = trio_task_now()
         line, called, outside = names.line_of(frame, None if hub else other)
         line = line or outside or frame
-        unit = self._units.get(id(task))
-        if hub or unit is None or unit.request is not None or unit.owner() is not task:  # type: ignore[misc]
-            unit = self._unit_of(task, frame, hub, start_ns)
+        unit = self._units.known.get(id(owner))
+        if unit is None or unit.asks or unit.unrouted or unit.owner() is not owner:  # type: ignore[misc]
+            unit = self._units.of(owner, task, frame, other, hub, start_ns)
         code: CodeType | None = None
+        given = awaitable
         if hub:
             code = None if called is None else called.f_code
         else:
@@ -277,7 +278,7 @@ class AwaitAccount(Handovers):
         key = unit.group, id(line.f_code), line.f_lasti, awaited
         totals = self._sites.table().get(key)
         if totals is None:
-            totals = self._new_site(key, ended, line, code)
+            totals = self._new_site(key, frame, other, hub, line, code, given, bridge)
             if totals is None:
                 return
         duration_ns = end_ns - start_ns
@@ -295,133 +296,34 @@ class AwaitAccount(Handovers):
                 totals.cancelled += 1
             else:
                 totals.errors += 1
-        if self._as_samples:
-            totals.own_ns += unit.own_ns(start_ns, duration_ns)
-        if self._repeats.least:
+        if self._nests is not None:
+            totals.own_ns += self._nests.end(owner, start_ns, duration_ns)
+        if self._repeat_min:
             unit.add(totals.site, start_ns, end_ns, frame, line)
-        if self._over:
-            with self._lock:
-                self._close_units()
+        if self._units.over:
+            self._units.close_over()
         if self.observer is not None:
             self.observer(task, get_ident(), start_ns, end_ns, totals.site)
 
     def _new_site(
-        self, key: SiteKey, ended: _Ended, line: FrameType, code: CodeType | None
+        self,
+        key: SiteKey,
+        frame: FrameType,
+        other: greenlet | None,
+        hub: str,
+        line: FrameType,
+        code: CodeType | None,
+        awaitable: Any,
+        bridge: str | None,
     ) -> Totals | None:
         def describe() -> tuple[str, str, RawStack, str]:
-            awaited, bridge, *_ = names.info_of(
-                ended, ended.frame, ended.other, ended.awaitable, ended.bridge
-            )
-            task = loops.current_task(loops.running_loop())
-            followed = switches.of_thread(get_ident())
-            raw, _ = stacks.running(ended.frame, getcurrent(), followed, task)
+            awaited, over, *_ = names.info_of(_InHub(hub), frame, other, awaitable, bridge)
+            ident = get_ident()
+            raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(ident), task_now())
             raw.end_at(line)
-            return awaited, bridge, raw, labels.thread_name(get_ident())
+            return awaited, over, raw, labels.thread_name(ident)
 
         return self._sites.new(key, (line.f_code, code), describe)
-
-    # Units.
-
-    def _unit_of(self, task: Any, frame: FrameType, hub: str, now_ns: int) -> Unit:
-        key = (get_ident(),) if task is None else id(task)
-        unit = self._units.get(key)
-        if unit is not None and (unit.owner is None or unit.owner() is task):
-            if not hub:
-                if unit.request is not None:
-                    self._look_for_route(unit)
-                return unit
-            # A greenlet of a server may serve one request after another: between them it waits
-            # outside of any.
-            unit.awaits += 1
-            rarely = not unit.in_request and unit.awaits > _ALWAYS_ASKED
-            if rarely and unit.awaits % _ASKED_EACH:
-                return unit
-            if unit.in_request is self._is_in_request(frame):
-                return unit
-        return self._new_unit(task, frame, hub, now_ns)
-
-    def _new_unit(self, task: Any, frame: FrameType, hub: str, now_ns: int) -> Unit:
-        raw = self._stack_for_label(task, frame, hub)
-        if raw.owner is not None:
-            task = raw.owner  # sync code above its loop: another task awaits for it each time
-        key = (get_ident(),) if task is None else id(task)
-        with self._lock:
-            earlier = self._units.get(key)
-            if earlier is not None:
-                if raw.owner is not None and earlier.owner is not None and earlier.owner() is task:
-                    return earlier
-                self._close(key, earlier)
-            name, kind = labels.label_of(task, raw, get_ident())
-            in_request = bool(hub) and self._is_in_request(frame)
-            unit = Unit(self._recorder.group(name, kind), now_ns, in_request=in_request)
-            if not hub:
-                unit.request = labels.unrouted_request(raw.frames)
-            if task is not None:
-                over = self._over
-                unit.owner = ref(task, lambda _: over.append(key))
-            if len(self._units) < MAX_UNITS:
-                self._units[key] = unit
-        return unit
-
-    def _stack_for_label(self, task: Any, frame: FrameType, hub: str) -> RawStack:
-        """What tells whose unit it is: the stack, or less of it where that says as much.
-
-        A whole stack for each new task would be a tenth of what a short request takes.
-        """
-        root = None if hub or task is None else awaitables.coroutine_of(task)
-        code = getattr(root, "cr_code", None)
-        if code is not None:
-            raw = RawStack()
-            if labels.takes_request(code) and root is not None and root.cr_frame is not None:
-                raw.begin(PYTHON, False)
-                raw.frames.append(root.cr_frame)
-                return raw
-            known = self._roots.get(id(code))
-            if known is None:
-                if len(self._roots) >= _CACHE_LIMIT:
-                    self._roots.clear()
-                known = self._roots[id(code)] = [code, 0]
-            known[1] += 1
-            if known[1] > _ALWAYS_ASKED and known[1] % _ASKED_EACH:
-                return raw
-        raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(get_ident()), task)
-        if code is not None and (raw.owner is not None or labels.route_of(raw.frames)):
-            self._roots.pop(id(code), None)  # others of its kind are to be asked too
-        return raw
-
-    def _look_for_route(self, unit: Unit) -> None:
-        """Its framework may have found the request's route in the meantime."""
-        route = labels.route_of_request(unit.request)
-        if route is not None:
-            unit.request = None
-            with self._lock:
-                unit.group = self._recorder.group(route, "asyncio")
-
-    def _is_in_request(self, frame: FrameType) -> bool:
-        known = self._serving
-        for one in stacks.walk(frame):
-            code = one.f_code
-            found = known.get(id(code))
-            if found is None:
-                if len(known) >= _CACHE_LIMIT:
-                    known.clear()
-                found = known[id(code)] = code, labels.takes_request(code)
-            if found[1]:
-                return True
-        return False
-
-    def _close(self, key: Any, unit: Unit) -> None:
-        if self._units.get(key) is unit:
-            del self._units[key]
-        self._repeats.add(unit, self._sites.lines)
-
-    def _close_units(self) -> None:
-        """Add up what the tasks repeated that are gone."""
-        while self._over:
-            key = self._over.popleft()
-            unit = self._units.get(key)
-            if unit is not None and unit.owner is not None and unit.owner() is None:
-                self._close(key, unit)
 
 
 def _leave(_loop: Any) -> None:

@@ -33,6 +33,8 @@ class _Site(NamedTuple):
     bridge: str
     thread: int
     """The one that awaited it first."""
+    line: tuple[int, int]
+    """As part of a key."""
     codes: tuple[CodeType, CodeType | None]
     """Kept, so that their ids stay taken."""
 
@@ -77,8 +79,6 @@ class Sites:
     def __init__(self, recorder: Recorder, lock: RLock, most: int) -> None:
         #: Awaits whose site went over the cap.
         self.lost = 0
-        #: For each site its line, as part of a key.
-        self.lines: list[tuple[int, int]] = []
         self._recorder = recorder
         self._lock = lock
         self._most = most
@@ -89,6 +89,10 @@ class Sites:
 
     def __len__(self) -> int:
         return len(self._sites)
+
+    def line_of(self, site: int) -> tuple[int, int]:
+        """The line of a site, to be compared with another's."""
+        return self._sites[site].line
 
     def table(self) -> dict[SiteKey, Totals]:
         """This thread's totals by site."""
@@ -117,11 +121,11 @@ class Sites:
                     return None
                 awaited, bridge, raw, thread = describe()
                 node = self._recorder.node(raw)
-                site = self._known[key] = len(self._sites)
-                self.lines.append((key[1], key[2]))
-                self._sites.append(
-                    _Site(key[0], node, awaited, bridge, self._recorder.thread(thread), codes)
-                )
+                number = self._recorder.thread(thread)
+                found = _Site(key[0], node, awaited, bridge, number, key[1:3], codes)
+                # A signal handler may raise between any two of these: a site is there first.
+                self._sites.append(found)
+                site = self._known[key] = len(self._sites) - 1
         totals = self.table()[key] = Totals(site)
         return totals
 

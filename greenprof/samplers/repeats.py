@@ -7,64 +7,58 @@ parameters of the same query is.
 
 from __future__ import annotations
 
-from types import FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
+
+from greenprof import bridges
 
 __all__ = ["Repeats", "Unit", "operation_of"]
 
 #: Sites that are told apart in one unit, and operations at one site.
 MAX_SITES = 1_000
 MAX_OPERATIONS = 200
-#: Awaits one after another inside of another one whose starts are told apart.
-MAX_ENDED = 64
 # How far from the await the texts are looked for, and how much of each counts.
 _SEARCH_DEPTH = 30
 _MAX_TEXT = 10_000
+_CACHE_LIMIT = 20_000
+# id(code) -> itself, so that its id stays taken, and the names of its arguments.
+_arguments: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 
 
 class Unit:
     """One task, or one request that it serves: what it awaits counts together.
 
-    `awaits` counts those of a greenlet, which may serve several requests.
+    `asks` says that its owner may serve another request the next time; `awaits` counts how often
+    that was considered.
     """
 
     __slots__ = (
-        "_ended",
+        "asks",
         "awaits",
         "end_ns",
         "group",
-        "in_request",
         "owner",
         "request",
         "sites",
         "start_ns",
+        "unrouted",
     )
 
-    def __init__(self, group: int, start_ns: int, *, in_request: bool) -> None:
+    def __init__(self, group: int, start_ns: int) -> None:
         #: A weak reference to the task or greenlet; None for a thread's own sync code.
         self.owner: ref[Any] | None = None
         self.group = group
-        self.in_request = in_request
-        #: What the server says of a web request whose route is not known yet.
+        #: What the server says of the web request, or True; None outside of any.
         self.request: Any = None
+        #: Whether its framework may still find the request's route.
+        self.unrouted = False
+        self.asks = False
         self.awaits = 0
         self.start_ns = start_ns
         self.end_ns = start_ns
         self.sites: dict[int, _AtSite] = {}
-        # Awaits that are over: when each began, and its time; those inside another go with it.
-        self._ended: list[tuple[int, int]] = []
-
-    def own_ns(self, start_ns: int, duration_ns: int) -> int:
-        """The time of an await that ends now, less that of the awaits inside of it."""
-        own_ns, ended = duration_ns, self._ended
-        while ended and ended[-1][0] >= start_ns:
-            own_ns -= ended.pop()[1]
-        if len(ended) >= MAX_ENDED:
-            (first_ns, one_ns), (_, other_ns) = ended[:2]
-            ended[:2] = [(first_ns, one_ns + other_ns)]
-        ended.append((start_ns, duration_ns))
-        return max(own_ns, 0)
 
     def add(self, site: int, start_ns: int, end_ns: int, top: FrameType, line: FrameType) -> None:
         """Count an await that ended: between `top`, where the sync code waits, and its line."""
@@ -127,13 +121,12 @@ class Repeats:
         twin.by_site = {site: list(numbers) for site, numbers in list(self.by_site.items())}
         return twin
 
-    def add(self, unit: Unit, lines: list[Any]) -> None:
-        """Add what a unit repeated. `lines` tells for each site which line it is of."""
+    def add(self, unit: Unit, line_of: Callable[[int], object]) -> None:
+        """Add what a unit repeated. `line_of` tells for each site which line it is of."""
         sites = list(unit.sites.items())
-        told = {lines[site] for site, found in sites if found.tells_operations()}
+        told = {line_of(site) for site, found in sites if found.tells_operations()}
         for site, found in sites:
-            line = lines[site]
-            if line in told and not found.tells_operations():
+            if line_of(site) in told and not found.tells_operations():
                 continue  # it goes with the others of its line: a cursor with its query
             awaits, total_ns = found.repeated(self.least)
             if not awaits:
@@ -157,15 +150,22 @@ def operation_of(top: FrameType, line: FrameType) -> int:
         if one is None or one is line:
             break
         code = one.f_code
-        given = code.co_argcount + code.co_kwonlyargcount
-        if given:
+        known = _arguments.get(id(code))
+        names = _arguments_of(code) if known is None else known[1]
+        if names:
             values = one.f_locals
-            texts = [
-                value[:_MAX_TEXT]
-                for name in code.co_varnames[:given]
-                if type(value := values.get(name)) is str
-            ]
+            texts = [value[:_MAX_TEXT] for name in names if type(value := values.get(name)) is str]
             if texts:
                 return hash(tuple(texts)) or 1
         one = one.f_back
     return 0
+
+
+def _arguments_of(code: CodeType) -> tuple[str, ...]:
+    """The names of a function's arguments. A bridge's own are told nothing of an operation."""
+    if len(_arguments) >= _CACHE_LIMIT:
+        _arguments.clear()
+    role = bridges.role_of(code)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if role is None else ()
+    _arguments[id(code)] = code, names
+    return names
