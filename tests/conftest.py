@@ -25,6 +25,7 @@ from tests.report_pages import Reports
 # a browser on Linux, so there it has to be one that cannot be had.
 EXPECTED_SKIPS = (
     "needs Python 3.",
+    "needs Valgrind",
     *(() if sys.platform == "linux" else ("needs a browser",)),
     *(() if collector.expected() else (collector.SKIP_REASON,)),
 )
