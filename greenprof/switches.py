@@ -300,7 +300,7 @@ def remove_listener(listener: Listener) -> None:
 
 
 def _without(listener: Listener) -> tuple[tuple[Listener, Sized], ...]:
-    return tuple(one for one in _listeners if one[0] is not listener)
+    return tuple(one for one in _listeners if one[0] != listener)
 
 
 def _set_listeners(listeners: tuple[tuple[Listener, Sized], ...]) -> None:

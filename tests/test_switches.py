@@ -404,6 +404,30 @@ def test_several_listeners_are_told_each_of_what_it_asks_for() -> None:
     assert told == {"all": [False, True, False, False], "few": [False, True, False] * 2}
 
 
+def test_a_method_is_a_listener_as_well() -> None:
+    class Counter:
+        count = 0
+
+        def switched(self, *_: Any) -> None:
+            self.count += 1
+
+    async def bridge() -> None:
+        greenlet.greenlet(int).switch()
+
+    counter = Counter()
+    switches.follow(record=False)
+    try:
+        switches.add_listener(counter.switched)
+        asyncio.run(bridge())
+        counted = counter.count
+        switches.remove_listener(counter.switched)
+        asyncio.run(bridge())
+    finally:
+        switches.remove_listener(counter.switched)
+        switches.unfollow(record=False)
+    assert counter.count == counted > 0
+
+
 def test_who_waits_for_whom_is_noted_only_while_somebody_records() -> None:
     noted: list[tuple[bool, bool]] = []
 
