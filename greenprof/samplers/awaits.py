@@ -263,8 +263,8 @@ class AwaitAccount(Handovers):
         line, called, outside = names.line_of(frame, None if hub else other)
         line = line or outside or frame
         unit = self._units.known.get(id(owner))
-        if unit is None or unit.asks or unit.unrouted or unit.owner() is not owner:  # type: ignore[misc]
-            unit = self._units.of(owner, task, frame, other, hub, start_ns)
+        if unit is None or unit.asks or unit.unrouted is not None or unit.owner() is not owner:  # type: ignore[misc]
+            unit = self._units.of(owner, task, frame, other, hub, line.f_code, start_ns)
         code: CodeType | None = None
         given = awaitable
         if hub:
@@ -323,7 +323,7 @@ class AwaitAccount(Handovers):
             raw.end_at(line)
             return awaited, over, raw, labels.thread_name(ident)
 
-        return self._sites.new(key, (line.f_code, code), describe)
+        return self._sites.new(key, line.f_lineno or 0, (line.f_code, code), describe)
 
 
 def _leave(_loop: Any) -> None:

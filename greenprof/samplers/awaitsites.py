@@ -34,7 +34,7 @@ class _Site(NamedTuple):
     thread: int
     """The one that awaited it first."""
     line: tuple[int, int]
-    """As part of a key."""
+    """Id of its code, and number: calls that share a line differ in their offset."""
     codes: tuple[CodeType, CodeType | None]
     """Kept, so that their ids stay taken."""
 
@@ -106,6 +106,7 @@ class Sites:
     def new(
         self,
         key: SiteKey,
+        line: int,
         codes: tuple[CodeType, CodeType | None],
         describe: Callable[[], tuple[str, str, RawStack, str]],
     ) -> Totals | None:
@@ -122,7 +123,7 @@ class Sites:
                 awaited, bridge, raw, thread = describe()
                 node = self._recorder.node(raw)
                 number = self._recorder.thread(thread)
-                found = _Site(key[0], node, awaited, bridge, number, key[1:3], codes)
+                found = _Site(key[0], node, awaited, bridge, number, (key[1], line), codes)
                 # A signal handler may raise between any two of these: a site is there first.
                 self._sites.append(found)
                 site = self._known[key] = len(self._sites) - 1

@@ -19,6 +19,10 @@ __all__ = ["Repeats", "Unit", "operation_of"]
 #: Sites that are told apart in one unit, and operations at one site.
 MAX_SITES = 1_000
 MAX_OPERATIONS = 200
+#: Awaits of a task or greenlet outside of requests that are asked whether they are in one by now;
+#: of later ones each so manieth.
+ALWAYS_ASKED = 8
+ASKED_EACH = 64
 # How far from the await the texts are looked for, and how much of each counts.
 _SEARCH_DEPTH = 30
 _MAX_TEXT = 10_000
@@ -30,13 +34,13 @@ _arguments: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 class Unit:
     """One task, or one request that it serves: what it awaits counts together.
 
-    `asks` says that its owner may serve another request the next time; `awaits` counts how often
-    that was considered.
+    `asks` says that its owner may serve another request the next time.
     """
 
     __slots__ = (
+        "_asked",
+        "_awaits",
         "asks",
-        "awaits",
         "end_ns",
         "group",
         "owner",
@@ -52,13 +56,27 @@ class Unit:
         self.group = group
         #: What the server says of the web request, or True; None outside of any.
         self.request: Any = None
-        #: Whether its framework may still find the request's route.
-        self.unrouted = False
+        #: What the server says of a web request whose route its framework may still find.
+        self.unrouted: Any = None
         self.asks = False
-        self.awaits = 0
+        self._awaits = 0
+        # Functions that waited, by the ids of their codes, when it was asked.
+        self._asked: set[int] = set()
         self.start_ns = start_ns
         self.end_ns = start_ns
         self.sites: dict[int, _AtSite] = {}
+
+    def to_be_asked(self, line: CodeType) -> bool:
+        """Whether to look for a request now, outside of which the last await was.
+
+        Until a few awaits were, then if another function waits than before, and now and then.
+        """
+        self._awaits += 1
+        rarely = self._awaits > ALWAYS_ASKED and self._awaits % ASKED_EACH
+        if rarely and (id(line) in self._asked or len(self._asked) >= MAX_SITES):
+            return False
+        self._asked.add(id(line))
+        return True
 
     def add(self, site: int, start_ns: int, end_ns: int, top: FrameType, line: FrameType) -> None:
         """Count an await that ended: between `top`, where the sync code waits, and its line."""

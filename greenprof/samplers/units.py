@@ -21,8 +21,8 @@ __all__ = ["Nests", "Units", "task_now", "trio_task_now"]
 
 #: Tasks that are counted apart at a time; the awaits of more are not searched for repeats.
 MAX_UNITS = 20_000
-# Tasks of a kind, and awaits of a task, that are asked whether they serve a request; of later
-# ones that did not, each so manieth.
+# Tasks of a kind that are asked whether they serve a request; of later ones, if none did, each so
+# manieth.
 _ALWAYS_ASKED = 8
 _ASKED_EACH = 64
 _CACHE_LIMIT = 20_000
@@ -127,26 +127,25 @@ class Units:
         frame: FrameType,
         other: greenlet | None,
         hub: str,
+        line: CodeType,
         now_ns: int,
     ) -> Unit:
         """The unit that an await belongs to, which ends just now.
 
         `owner` makes it: an asyncio task (then it is `task`, too), a greenlet that waits in a hub,
         a trio task, None for a thread's own code. The sync code stands at `frame`, `other` awaited
-        for it.
+        for it; `line` is the function that waited.
         """
         key = (get_ident(),) if owner is None else id(owner)
         unit = self.known.get(key)
         if unit is not None and (unit.owner is None or unit.owner() is owner):
-            if unit.unrouted:
+            if unit.unrouted is not None:
                 self._look_for_route(unit)
             if not unit.asks:
                 return unit
             # A greenlet of a server may serve one request after another, and so does a task that
             # calls an application itself.
-            unit.awaits += 1
-            rarely = unit.request is None and unit.awaits > _ALWAYS_ASKED
-            if rarely and unit.awaits % _ASKED_EACH:
+            if unit.request is None and not unit.to_be_asked(line):
                 return unit
             request = self._request(frame, other, hub)
             if request is unit.request or (request is None and other is None):
@@ -178,9 +177,7 @@ class Units:
             if asks:
                 unit.request = self._request(frame, other, hub)
             if not hub and raw.frames:
-                unrouted = labels.unrouted_request(raw.frames)
-                if unrouted is not None:
-                    unit.request, unit.unrouted = unrouted, True
+                unit.unrouted = labels.unrouted_request(raw.frames)
             if owner is not None:
                 found = _Owner(owner, self.over.append)
                 found.key = key
@@ -235,11 +232,9 @@ class Units:
 
     def _look_for_route(self, unit: Unit) -> None:
         """Its framework may have found the request's route in the meantime."""
-        route = labels.route_of_request(unit.request)
+        route = labels.route_of_request(unit.unrouted)
         if route is not None:
-            unit.unrouted = False
-            if not unit.asks:
-                unit.request = None
+            unit.unrouted = None
             with self._lock:
                 unit.group = self._recorder.group(route, "asyncio")
 
