@@ -8,9 +8,10 @@ import json
 import os
 import random
 import threading
+import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ import greenprof
 from greenprof import durations, switches
 from greenprof.frames import FrameTable
 from greenprof.profiles import ProfileBuilder, ProfileInfo, State
+from greenprof.samplers import units
 from greenprof.samplers.awaits import AwaitAccount
 from tests.await_truth import Counted, Truth, beside_spans, counting
 from tests.running import REPOSITORY, run_python
@@ -113,6 +115,99 @@ def test_one_line_that_awaits_several_operations() -> None:
     with counting() as counted:
         asyncio.run(greenlet_spawn(load))
     assert counted.counts() == {"one": 2, "other": 1, "Future": 1}
+
+
+class Hostile:
+    """An awaitable that fails whoever looks at it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    def __bool__(self) -> bool:
+        raise RuntimeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __await__(self) -> Any:
+        return asyncio.sleep(0).__await__()
+
+
+@types.coroutine
+def by_generator() -> Any:
+    yield from asyncio.sleep(0).__await__()
+
+
+@pytest.mark.usefixtures("traced")
+def test_awaitables_of_any_kind() -> None:
+    """Each counts once, whatever it is."""
+
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield number
+
+    def load() -> None:
+        await_(Hostile())
+        await_(by_generator())
+        iterator = numbers()
+        for _ in range(3):
+            await_(iterator.__anext__())
+        await_(asyncio.gather(nap(), nap()))
+        await_(asyncio.ensure_future(nap()))
+        await_(asyncio.wait_for(nap(), 60))
+        with pytest.raises(StopAsyncIteration):
+            await_(iterator.__anext__())
+
+    with counting() as counted:
+        asyncio.run(greenlet_spawn(load))
+    expected = {"?": 1, "by_generator": 1, "numbers": 4, "gather": 1, "nap": 1, "wait_for": 1}
+    assert counted.counts() == expected
+    assert sum(row.errors for row in counted.rows()) == 1
+
+
+def test_recursion_to_its_limit() -> None:
+    """The program gets as deep as it would, and what there was no room for is said."""
+
+    def deep(level: int) -> int:
+        try:
+            await_(nap())
+            return deep(level + 1)
+        except RecursionError:
+            return level
+
+    account = AwaitAccount()
+    account.start()
+    try:
+        reached = asyncio.run(greenlet_spawn(deep, 0))
+    finally:
+        account.stop()
+    assert reached > 500
+    lost = sum(int(text.rpartition("(")[2].split()[0]) for text in account.warnings)
+    assert reached - 3 <= sum(Counted(account).counts().values()) + lost <= reached + 1
+    assert all("RecursionError" in text for text in account.warnings)
+
+
+def test_more_tasks_than_are_looked_at_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their awaits are counted; only repeats are not looked for."""
+    monkeypatch.setattr(units, "MAX_UNITS", 10)
+
+    def load() -> None:
+        for _ in range(12):
+            await_(nap())
+
+    async def main() -> None:
+        await asyncio.gather(*(greenlet_spawn(load) for _ in range(30)))
+
+    with counting(as_samples=True) as counted:
+        asyncio.run(main())
+    assert counted.counts() == {"nap": 360}
+    (repeat,) = counted.repeats()
+    assert repeat.units <= 10
+    (row,) = counted.rows()
+    assert sum(sample.wall_ns for sample in counted.samples()) == row.total_ns
 
 
 @pytest.mark.usefixtures("traced")

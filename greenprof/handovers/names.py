@@ -190,7 +190,12 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
 
 
 def _can_be_awaited(value: Any) -> bool:
-    return hasattr(type(value), "__await__")
+    try:
+        return hasattr(type(value), "__await__")
+    except Exception as error:  # a metaclass of somebody's own
+        if from_signal_handler(error):
+            raise
+        return False
 
 
 def name_of(awaitable: Any) -> str:
@@ -199,6 +204,15 @@ def name_of(awaitable: Any) -> str:
         return _function(awaitable.cr_code).name
     if awaitable is None:
         return UNKNOWN
+    try:
+        return _name_of_object(awaitable)
+    except Exception as error:  # objects of any class
+        if from_signal_handler(error):
+            raise
+        return UNKNOWN
+
+
+def _name_of_object(awaitable: Any) -> str:
     described = awaitables.describe(awaitable)
     if awaitables.is_task(awaitable):
         coroutine = awaitables.coroutine_of(awaitable)
