@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -20,6 +22,7 @@ from opentelemetry.trace.propagation import set_span_in_context
 from opentelemetry.trace.span import NonRecordingSpan, TraceState
 
 from greenprof.cli.otlpjson import request_line
+from greenprof.cli.sender import Sender, SpanOutput
 from greenprof.errors import OutputError
 from greenprof.output import GrowingOutput
 from tests.cli_programs import contents, one_line_error, write_program
@@ -273,3 +276,40 @@ def test_the_ids_in_the_file_are_hexadecimal() -> None:
     assert len(span["spanId"]) == 16
     assert span["kind"] == 1
     assert span["status"] == {"code": 2, "message": "broken"}
+
+
+class Struck(dict[str, Any]):
+    """Attributes during whose reading a signal comes, once."""
+
+    def keys(self) -> Any:
+        if self.pop("struck", None):
+            signal.raise_signal(signal.SIGUSR1)
+        return super().keys()
+
+
+def test_what_a_signal_handler_raises_reaches_the_program(tmp_path: Path) -> None:
+    """It takes one span with it, even the first, which says what all later ones refer to."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    path = str(tmp_path / "s.jsonl")
+    sender = Sender([SpanOutput("file", {"path": path, "force": False})], limit_s=20)
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        first, *others = made_spans()
+        first._attributes = Struck(struck=True)
+        with pytest.raises(StoppedError):
+            sender.on_end(first)
+        for span in others:
+            sender.on_end(span)
+        sender.end()
+        tally = sender.finish()["file"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tally.out, tally.failed) == (len(others), 1)
+    (request,) = requests_in(tmp_path / "s.jsonl")
+    assert request == encode_spans(others)

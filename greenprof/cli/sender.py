@@ -29,6 +29,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from greenprof._native import allocate_lock, time
 from greenprof.cli.tally import GRACE_S, NOT_IN_TIME, Tally, setting
 from greenprof.cli.wire import Packer
+from greenprof.interrupted import from_signal_handler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -214,10 +215,15 @@ class Sender(SpanProcessor):
             try:
                 if not self._write():
                     return
-            except OSError as error:
-                self._give_up(error)
-            except Exception as error:  # values of classes of somebody's own
-                self._reason = f"{type(error).__name__}: {error}"
+            except BaseException as error:
+                # What spans refer to is told once, and may not have been told now.
+                self._packer = Packer()
+                if from_signal_handler(error):
+                    raise
+                if isinstance(error, OSError):
+                    self._give_up(error)
+                else:  # values of classes of somebody's own
+                    self._reason = f"{type(error).__name__}: {error}"
             finally:
                 self._handing.release()
 
@@ -235,7 +241,9 @@ class Sender(SpanProcessor):
             rest, self._rest = self._rest, memoryview(b"")
             try:
                 sent = self._socket.send(rest, FLAGS)
-            except (BlockingIOError, TimeoutError):
+            except (BlockingIOError, TimeoutError) as error:
+                if from_signal_handler(error):
+                    raise
                 self._rest = rest
                 return False
             if sent < len(rest):
