@@ -76,12 +76,18 @@ class _Owner(ref[Any]):
 class _Kind:
     """Tasks with one root function, and one function of sync code where that is a bridge's."""
 
-    __slots__ = ("codes", "label", "seen")
+    __slots__ = ("codes", "is_bridges", "label", "seen", "takes_request")
 
-    def __init__(self, codes: tuple[CodeType, CodeType]) -> None:
-        self.codes = codes  # kept, so that their ids stay taken
+    def __init__(self, root: CodeType, called: CodeType) -> None:
+        self.codes = root, called  # kept, so that their ids stay taken
+        self.takes_request = labels.takes_request(root)
+        self.is_bridges = bridges.role_of(root) is not None
         self.label: tuple[str, str] | None = None
         self.seen = 0
+
+
+# Where a task's name tells as much as its stack would.
+_NOTHING = RawStack()
 
 
 class Units:
@@ -198,18 +204,18 @@ class Units:
         code = getattr(root, "cr_code", None)
         kind: _Kind | None = None
         if root is not None and code is not None:
-            raw = RawStack()
-            if labels.takes_request(code) and root.cr_frame is not None:
+            kind = self._kind(code, frame)
+            if kind.takes_request and root.cr_frame is not None:
+                raw = RawStack()
                 raw.begin(PYTHON, False)
                 raw.frames.append(root.cr_frame)
                 return labels.label_of(task, raw, ident), raw, False
-            kind = self._kind(code, frame)
             kind.seen += 1
             if kind.label is not None and kind.seen > _ALWAYS_ASKED and kind.seen % _ASKED_EACH:
-                label = labels.label_of(task, raw, ident)
-                if label[0] == type(task).__name__:  # it has no name, and its root says nothing
-                    label = kind.label
-                return label, raw, False
+                label = labels.label_of(task, _NOTHING, ident)
+                if kind.is_bridges and label[0] == type(task).__name__:
+                    label = kind.label  # it has no name, and its root says nothing
+                return label, _NOTHING, False
         raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(ident), task)
         label = labels.label_of(task, raw, ident)
         if kind is not None:
@@ -219,15 +225,17 @@ class Units:
         return label, raw, bool(hub) or (task is not None and raw.owner is None)
 
     def _kind(self, code: CodeType, frame: FrameType) -> _Kind:
-        called = code
-        if bridges.role_of(code) is not None:
+        kind = self._kinds.get((id(code), 0)) or self._new_kind(code, None)
+        if kind.is_bridges:
             called = stacks.walk(frame)[0].f_code
-        key = id(code), id(called)
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= _CACHE_LIMIT:
-                self._kinds.clear()
-            kind = self._kinds[key] = _Kind((code, called))
+            kind = self._kinds.get((id(code), id(called))) or self._new_kind(code, called)
+        return kind
+
+    def _new_kind(self, code: CodeType, called: CodeType | None) -> _Kind:
+        if len(self._kinds) >= _CACHE_LIMIT:
+            self._kinds.clear()
+        key = id(code), 0 if called is None else id(called)
+        kind = self._kinds[key] = _Kind(code, called or code)
         return kind
 
     def _look_for_route(self, unit: Unit) -> None:
