@@ -230,7 +230,7 @@ def test_trios_tasks_count_apart() -> None:
     assert sum(sample.wall_ns for sample in counted.samples()) == row.total_ns
 
 
-def test_threads_without_tasks_count_apart() -> None:
+def test_threads_one_after_another_count_apart() -> None:
     def load() -> None:
         for _ in range(6):
             await_(answer())
