@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from greenprof.analysis import await_rows, block_rows, function_table, repeat_rows
+from greenprof.exporters.headline import reader_warnings
 from greenprof.profiles import (
     AwaitStats,
     Block,
@@ -20,7 +21,17 @@ from greenprof.profiles import (
     State,
 )
 from tests.counted_profiles import COMMITTED, FETCHED, counted_profile, exact_profile, stats_of
-from tests.profiles import MS, REPO, RUN_SYNC, SPAWN, app, library, orders_profile, profiles
+from tests.profiles import (
+    MS,
+    REPO,
+    RUN_SYNC,
+    SPAWN,
+    accounted_profile,
+    app,
+    library,
+    orders_profile,
+    profiles,
+)
 
 
 def test_awaits_by_line_operation_and_task() -> None:
@@ -180,3 +191,12 @@ def test_every_call_has_a_function(profile: Profile) -> None:
         if sample.state is State.ON_CPU and sample.stack >= 0
     )
     assert sum(row.calls for row in function_table(profile)) == counted
+
+
+def test_a_timeline_that_let_go_of_its_beginning_says_so() -> None:
+    profile = accounted_profile()
+    assert not [text for text in reader_warnings(profile) if "timeline" in text]
+    profile.info.lost_slices = 1_200
+    assert "the timeline keeps its last stretches only: 1,200 earlier ones gave way to them" in (
+        reader_warnings(profile)
+    )

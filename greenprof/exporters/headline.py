@@ -140,6 +140,11 @@ def reader_warnings(profile: Profile) -> list[str]:
         found.append(
             f"{plural(lost, 'await')} of sites over the cap on sites left out of the awaits and repeats"
         )
+    lost = profile.info.lost_slices
+    if lost:
+        found.append(
+            f"the timeline keeps its last stretches only: {plural(lost, 'earlier one')} gave way to them"
+        )
     if not profile.samples and is_exact(profile):
         found.append("no call was counted: nothing of what was recorded returned or ran meanwhile")
     elif not profile.samples:
