@@ -94,6 +94,31 @@ def test_the_line_the_group_and_the_stack_above() -> None:
     assert rows[0].awaited == "tests.test_awaits_account.nap"
 
 
+@pytest.mark.parametrize("named_first", [False, True])
+def test_many_tasks_keep_their_names(named_first: bool) -> None:
+    """Those with a name and those without, of one kind, also where not each is looked at whole."""
+
+    def load() -> None:
+        await_(nap())
+
+    async def endpoint() -> None:
+        await greenlet_spawn(load)
+
+    async def main() -> None:
+        for number in range(200):
+            name = f"job {number}" if (number % 2 == 0) is named_first else None
+            for one in (greenlet_spawn(load), endpoint()):
+                await asyncio.create_task(one, name=name)
+
+    with counting() as counted:
+        asyncio.run(main())
+    found = Counter[str]()
+    for row in counted.rows():
+        found[counted.group(row).rpartition(".")[2]] += row.count
+    # Who waits for a task stands above the bridge's function, which is no name.
+    assert found == {"job {}": 200, "main": 100, "endpoint": 100}
+
+
 @pytest.mark.usefixtures("traced")
 def test_one_line_that_awaits_several_operations() -> None:
     """Rows are told apart by what was awaited, also below one line."""

@@ -76,14 +76,23 @@ class _Owner(ref[Any]):
 class _Kind:
     """Tasks with one root function, and one function of sync code where that is a bridge's."""
 
-    __slots__ = ("codes", "is_bridges", "label", "seen", "takes_request")
+    __slots__ = ("asked", "codes", "is_bridges", "label", "seen", "takes_request")
 
     def __init__(self, root: CodeType, called: CodeType) -> None:
         self.codes = root, called  # kept, so that their ids stay taken
         self.takes_request = labels.takes_request(root)
         self.is_bridges = bridges.role_of(root) is not None
+        #: Whether one was asked for a request, and served none.
+        self.asked = False
+        #: What those are called that were given no name.
         self.label: tuple[str, str] | None = None
         self.seen = 0
+
+
+def _has_name(task: Any) -> bool:
+    """Whether somebody gave a task its name."""
+    name = task.get_name()
+    return not (type(name) is str and name.startswith("Task-") and name[5:].isdigit())
 
 
 # Where a task's name tells as much as its stack would.
@@ -211,17 +220,20 @@ class Units:
                 raw.frames.append(root.cr_frame)
                 return labels.label_of(task, raw, ident), raw, False
             kind.seen += 1
-            if kind.label is not None and kind.seen > _ALWAYS_ASKED and kind.seen % _ASKED_EACH:
-                label = labels.label_of(task, _NOTHING, ident)
-                if kind.is_bridges and label[0] == type(task).__name__:
-                    label = kind.label  # it has no name, and its root says nothing
-                return label, _NOTHING, False
+            if kind.asked and kind.seen > _ALWAYS_ASKED and kind.seen % _ASKED_EACH:
+                if not _has_name(task):
+                    if kind.label is not None:
+                        return kind.label, _NOTHING, False
+                else:
+                    return labels.label_of(task, _NOTHING, ident), _NOTHING, False
         raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(ident), task)
         label = labels.label_of(task, raw, ident)
         if kind is not None:
             # One that serves requests may be followed by others of its kind: they are asked, too.
             serves = raw.owner is not None or labels.route_of(raw.frames)
-            kind.label = None if serves else label
+            kind.asked = not serves
+            if not _has_name(task):
+                kind.label = label
         return label, raw, bool(hub) or (task is not None and raw.owner is None)
 
     def _kind(self, code: CodeType, frame: FrameType) -> _Kind:
