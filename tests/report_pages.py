@@ -128,6 +128,14 @@ def every_switch(page: Page) -> Iterator[None]:
             yield
 
 
+def reload(page: Page) -> None:
+    """Reloads a page at the address that it has given itself, once the browser has heard of it."""
+    address = page.evaluate("location.href")
+    page.wait_for_url(lambda url: url == address, wait_until="commit")
+    page.reload()
+    page.wait_for_function(DRAWN)
+
+
 def hover(page: Page, rows: int = 4) -> None:
     """Moves the pointer over the boxes at the left of the graph's first rows, where there is a graph."""
     area = page.locator("#graph").bounding_box()

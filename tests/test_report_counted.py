@@ -23,7 +23,7 @@ from greenprof.profiles import (
 )
 from tests.counted_profiles import counted_profile, counted_random, exact_profile, stats_of
 from tests.profiles import MS, SECOND, orders_profile, traced_profile
-from tests.report_pages import Reports, assert_sound, every_switch, every_tab, hover
+from tests.report_pages import Reports, assert_sound, every_switch, every_tab, hover, reload
 from tests.report_reading import (
     ROWS,
     column,
@@ -131,7 +131,7 @@ def test_they_are_sorted_as_in_the_summary_and_by_any_column(report: Reports) ->
     assert fragment(page) == "tab=counted&sort=p95-"
     page.click("#tables th.c-p95 button")
     assert column(page, "name")[-1] == "connect"
-    page.reload()
+    reload(page)
     assert column(page, "name")[-1] == "connect"
     page.click("#tables th.c-task button")
     assert column(page, "task") == sorted(column(page, "task"), key=str.lower)

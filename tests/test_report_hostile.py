@@ -17,12 +17,12 @@ from greenprof.profiles import (
 )
 from tests.profiles import AWAIT, EXECUTE, FETCH, MS, SECOND, SPAWN, app, library, orders_profile
 from tests.report_pages import (
-    DRAWN,
     Reports,
     assert_sound,
     every_switch,
     every_tab,
     hover,
+    reload,
 )
 
 HOSTILE = {
@@ -116,8 +116,7 @@ def test_a_name_is_shown_escaped_and_runs_nothing(report: Reports, name: str) ->
     page.click("[data-tab=functions]")
     page.fill("#search", text)
     page.fill("#filter", text)
-    page.reload()
-    page.wait_for_function(DRAWN)
+    reload(page)
     assert (page.input_value("#search"), page.input_value("#filter")) == (text, text)
     if text.strip():
         assert "%" in text_of(page, "#search-result")

@@ -280,6 +280,8 @@ def test_a_listener_that_raises_spoils_nothing() -> None:
         assert steps.problem() == "LookupError: a listener's own"
     finally:
         steps.remove_listener(bad)
+    with listening():
+        assert steps.problem() is None  # it was somebody else's
 
 
 def test_what_callbacks_raise_goes_where_it_goes_without() -> None:

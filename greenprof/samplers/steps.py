@@ -79,8 +79,11 @@ def add_listener(listener: Listener, min_ns: int = 0) -> None:
     It must be quick and must not switch greenlets; what it raises is noted (`problem`) and goes
     no further.
     """
+    global _problem
     with _lock:
         first = not _listeners
+        if first:
+            _problem = None
         _set_listeners((*_without(listener), (listener, min_ns)))
     if first:
         switches.follow(record=False)
