@@ -70,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=3))
         if "report" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.page)
+            # A browser is several processes that tell each other things when they get to it.
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture(autouse=True)
