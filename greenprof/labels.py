@@ -111,23 +111,12 @@ def route_of(frames: list[Any]) -> str | None:
 
 def awaits_route(frames: list[Any]) -> bool:
     """Whether these are of an ASGI request whose route its framework has not looked up so far."""
-    try:
-        request = _request_of(frames)
-        return isinstance(request, dict) and "type" in request and "route" not in request
-    except Exception as error:
-        if from_signal_handler(error):
-            raise
-        return False
+    return unrouted_request(frames) is not None
 
 
 def takes_request(code: CodeType) -> bool:
     """Whether a function's name or arguments say that a server hands it a web request."""
-    arguments = code.co_varnames[: code.co_argcount]
-    return (
-        ("scope" in arguments and "receive" in arguments)
-        or ("environ" in arguments and "start_response" in arguments)
-        or (bool(arguments) and code.co_name in ("run_asgi", "handle_one_response"))
-    )
+    return _place_of_request(code) is not None
 
 
 def unrouted_request(frames: list[Any]) -> Any:
@@ -135,14 +124,14 @@ def unrouted_request(frames: list[Any]) -> Any:
 
     None for what is no ASGI request, or has its route. For `route_of_request`, later.
     """
-    if not awaits_route(frames):
-        return None
     try:
-        return _request_of(frames)
+        request = _request_of(frames)
+        if isinstance(request, dict) and "type" in request and "route" not in request:
+            return request
     except Exception as error:
         if from_signal_handler(error):
             raise
-        return None
+    return None
 
 
 def route_of_request(request: Any) -> str | None:
@@ -158,20 +147,29 @@ def route_of_request(request: Any) -> str | None:
 def _request_of(frames: list[Any]) -> Any:
     """What the server says of the request: a scope or an environ, None without a request."""
     for frame in frames[:_SEARCH_DEPTH]:
-        code = frame.f_code
-        count = code.co_argcount
-        if count == 0 or not isinstance(frame, FrameType):
+        place = _place_of_request(frame.f_code)
+        if place is None or not isinstance(frame, FrameType):
             continue
-        arguments = code.co_varnames[:count]
         # Reading a frame's locals is not free: only where the answer is, and only once.
-        if "scope" in arguments and "receive" in arguments:
-            return frame.f_locals.get("scope")
-        if code.co_name == "run_asgi":
-            return getattr(frame.f_locals.get("self"), "scope", None)
-        if "environ" in arguments and "start_response" in arguments:
-            return frame.f_locals.get("environ")
-        if code.co_name == "handle_one_response":
-            return getattr(frame.f_locals.get("self"), "environ", None)
+        variable, attribute = place
+        value = frame.f_locals.get(variable)
+        return getattr(value, attribute, None) if attribute else value
+    return None
+
+
+def _place_of_request(code: CodeType) -> tuple[str, str] | None:
+    """The argument that a function is given a request in, and the attribute of it ("": itself)."""
+    arguments = code.co_varnames[: code.co_argcount]
+    if not arguments:
+        return None
+    if "scope" in arguments and "receive" in arguments:
+        return "scope", ""
+    if code.co_name == "run_asgi":
+        return "self", "scope"
+    if "environ" in arguments and "start_response" in arguments:
+        return "environ", ""
+    if code.co_name == "handle_one_response":
+        return "self", "environ"
     return None
 
 

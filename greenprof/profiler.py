@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 from greenprof import spancontext
 from greenprof._native import RLock, time
 from greenprof._version import __version__
+from greenprof.checking import function_or_none, is_number, one_of
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileInfo
@@ -78,13 +79,13 @@ class Profiler:
         self._options = Options(
             rate_hz=self.rate_hz,
             max_nodes=_at_least("max_nodes", max_nodes, 1),
-            engine=_one_of("engine", engine, ENGINES),
-            clock=_one_of("clock", clock, EXACT_CLOCKS),
+            engine=one_of("engine", engine, ENGINES),
+            clock=one_of("clock", clock, EXACT_CLOCKS),
             only=_modules(only),
             awaits=bool(awaits),
             repeat_min=_at_least("repeat_min", repeat_min, 0),
             block_limit=_seconds("block_limit", block_limit),
-            on_block=_callable("on_block", on_block),
+            on_block=function_or_none("on_block", on_block, "a BlockInfo"),
             timeline=_seconds("timeline", timeline, most=math.inf),
         )
         self._command = command
@@ -295,12 +296,6 @@ def _at_least(option: str, value: Any, least: int) -> int:
     return value
 
 
-def _one_of(option: str, value: str, values: tuple[str, ...]) -> str:
-    if value not in values:
-        raise OptionError(f"{option} is {value!r}: give one of {', '.join(map(repr, values))}")
-    return value
-
-
 def _modules(only: Any) -> tuple[str, ...]:
     names = only if isinstance(only, (list, tuple, set, frozenset)) else None
     if names is None or not all(isinstance(name, str) and name for name in names):
@@ -311,16 +306,9 @@ def _modules(only: Any) -> tuple[str, ...]:
 def _seconds(option: str, value: Any, most: float = 3600.0) -> float | None:
     if value is None:
         return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value <= most:
+    if not is_number(value) or not 0 < value <= most:
         raise OptionError(f"{option} is {value!r}: give seconds above 0, or None for none")
     return float(value)
-
-
-def _callable(option: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise OptionError(f"{option} is {value!r}: give a function that takes a BlockInfo")
-    return value
 
 
 def _command_line() -> str:

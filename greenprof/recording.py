@@ -93,6 +93,7 @@ class Recording:
         # of the others.
         self._parts: list[Part] = [part for part in found if part is not None]
         self._switches_before = 0
+        self._switches: int | None = None
 
     def start(self) -> None:
         """Start all parts, from any thread. After an error, `stop` undoes what was done."""
@@ -110,12 +111,9 @@ class Recording:
             try:
                 part.stop()
             except BaseException:
-                self._stop_again()
+                for each in reversed(self._parts):
+                    each.stop()
                 raise
-
-    def _stop_again(self) -> None:
-        for part in reversed(self._parts):
-            part.stop()
 
     def abandon(self) -> None:
         """Forget everything in a forked child."""
@@ -180,8 +178,6 @@ class Recording:
                 "nodes; their innermost frames are not told apart (raise max_nodes)"
             )
         return found
-
-    _switches: int | None = None
 
     def _greenlet_switches(self) -> int:
         if self._sampler is not None:

@@ -40,7 +40,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"event_columns"}),
     frozenset({"columns", "events"}),
     frozenset({"interning"}),
-    frozenset({"model", "output", "decorating"}),
+    frozenset({"model", "output", "checking", "decorating"}),
     frozenset(
         {"durations", "printable", "errors", "interrupted", "spancontext", "_native", "_version"}
     ),

@@ -15,6 +15,7 @@ from opentelemetry import trace as trace_api
 
 from greenprof import loops, switches
 from greenprof._native import RLock, get_ident
+from greenprof.checking import function_or_none, is_number, one_of
 from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.handovers import entries
@@ -83,16 +84,16 @@ class Tracing:
         meter_provider: Any = None,
     ) -> None:
         _check_provider(tracer_provider)
-        self.scope = _one_of("scope", scope, SCOPES)
+        self.scope = one_of("scope", scope, SCOPES)
         self.min_ns = round(_number("min_duration", min_duration, _SECONDS) * 1e9)
         #: Awaits that are shorter need no second look.
         self.look_ns = self.min_ns
-        self._stack = _one_of("stack", stack, STACKS)
+        self._stack = one_of("stack", stack, STACKS)
         self._slow_duration = _number("slow_duration", slow_duration, _SECONDS)
         self._per_second = max_spans_per_second
         self.limit = None if max_spans_per_second is None else _limit(max_spans_per_second)
-        self.name = _callable("name", name)
-        self.attributes = _callable("attributes", attributes)
+        self.name = function_or_none("name", name, "an AwaitInfo")
+        self.attributes = function_or_none("attributes", attributes, "an AwaitInfo")
         self.asks = name is not None or attributes is not None
         self.metrics: AwaitMetrics | None = None
         self.running = False
@@ -388,30 +389,16 @@ def _check_provider(provider: Any) -> None:
         )
 
 
-def _one_of(option: str, value: str, values: tuple[str, ...]) -> str:
-    if value not in values:
-        raise OptionError(f"{option} is {value!r}: give one of {', '.join(map(repr, values))}")
-    return value
-
-
 def _number(option: str, value: float, expected: str) -> float:
-    given: Any = value
-    number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if not number or not 0 <= given < math.inf:
+    if not is_number(value) or not 0 <= value < math.inf:
         raise OptionError(f"{option} is {value!r}: give {expected}")
-    return float(given)
+    return float(value)
 
 
 def _limit(per_second: float) -> RateLimit:
     if _number("max_spans_per_second", per_second, "a number above 0, or None for no limit") == 0:
         raise OptionError("max_spans_per_second is 0: give a number above 0, or None for no limit")
     return RateLimit(per_second)
-
-
-def _callable(option: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise OptionError(f"{option} is {value!r}: give a function that takes an AwaitInfo")
-    return value
 
 
 def _after_fork_in_child() -> None:
