@@ -96,10 +96,10 @@ def test_a_call_into_c_that_keeps_the_interpreter_too() -> None:
 
     with watching() as watched:
         asyncio.run(main())
-    assert {one.function.rpartition(".")[2] for one in watched.told} == {"matches"}
-    assert {one.line for one in watched.told} == {line_after("matches here")}
     unseen = [int(text.split()[0]) for text in watched.blocks.warnings]
     assert len(watched.told) + sum(unseen) == 6
+    assert {one.function.rpartition(".")[2] for one in watched.told} == {"matches"}, unseen
+    assert {one.line for one in watched.told} == {line_after("matches here")}
 
 
 def test_what_is_short_is_not_reported_and_waiting_is_no_block() -> None:
