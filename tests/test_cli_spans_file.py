@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -313,3 +315,66 @@ def test_what_a_signal_handler_raises_reaches_the_program(tmp_path: Path) -> Non
     assert (tally.out, tally.failed) == (len(others), 1)
     (request,) = requests_in(tmp_path / "s.jsonl")
     assert request == encode_spans(others)
+
+
+class Interrupted(BaseException):
+    """What the signal handlers of the next test raise."""
+
+
+class Strike:
+    """A trace function that raises at the n-th place of a handing over where a signal handler may run.
+
+    Handlers run once a call has returned, at a function's start, and at a loop's next round.
+    """
+
+    PLACES = ("CALL", "RESUME", "JUMP_BACKWARD")
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self._last: dict[FrameType, str] = {}
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> Strike | None:
+        code = frame.f_code
+        if event == "call" and code.co_qualname not in {"Sender._hand_over", "Sender._write"}:
+            return None
+        # Python 3.13 asks for both.
+        frame.f_trace, frame.f_trace_lines, frame.f_trace_opcodes = self, False, True
+        if event == "opcode":
+            last = self._last.get(frame, "")
+            self._last[frame] = dis.opname[code.co_code[frame.f_lasti]]
+            if last.startswith(self.PLACES):
+                self.left -= 1
+                if self.left < 0:
+                    raise Interrupted
+        return self
+
+
+def test_a_signal_handler_that_raises_anywhere_stops_no_later_span(tmp_path: Path) -> None:
+    """Not even right after a span's thread has become the one that hands over."""
+    path = str(tmp_path / "s.jsonl")
+    sender = Sender([SpanOutput("file", {"path": path, "force": False})], limit_s=20)
+    struck, later = made_spans()[:2]
+
+    def is_struck(number: int) -> bool:
+        before = sys.gettrace()
+        sys.settrace(Strike(number))
+        try:
+            sender.on_end(struck)
+        except Interrupted:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    # In Python 3.12, a function's first call tells of no opcodes.
+    assert not is_struck(sys.maxsize)
+    number = 0
+    while is_struck(number):
+        sender.on_end(later)
+        number += 1
+    sender.end()
+    tally = sender.finish()["file"]
+    names = [span.name for span in spans_in(tmp_path / "s.jsonl")]
+    assert names.count(later.name) == number
+    assert tally.out == len(names)
+    assert number >= 8

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from greenprof._native import allocate_lock, time
+from greenprof._native import time
 from greenprof.cli.tally import GRACE_S, NOT_IN_TIME, Tally, setting
 from greenprof.cli.wire import Packer
 from greenprof.interrupted import from_signal_handler
@@ -73,6 +73,9 @@ class Sender(SpanProcessor):
     means to wait for. Forked children hand nothing over.
     """
 
+    # Who hands over just now. Nobody waits for that, so that signal handlers and greenlets may come by.
+    _handing: object = None
+
     def __init__(self, outputs: list[SpanOutput], limit_s: float) -> None:
         """`limit_s` bounds the end. Raises OSError or SubprocessError where no process can be started."""
         self._outputs = outputs
@@ -84,8 +87,6 @@ class Sender(SpanProcessor):
         self._spans: deque[tuple[ReadableSpan, tuple[str, ...]]] = deque()
         self._max_waiting = setting("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
         self._rest = memoryview(b"")
-        # Held by who hands over; nobody waits for it, so that signal handlers and greenlets may come by.
-        self._handing = allocate_lock()
         self._taken = {output.name: count() for output in outputs}
         self._left_out = {output.name: count() for output in outputs}
         self._overflow = {output.name: count() for output in outputs}
@@ -211,9 +212,12 @@ class Sender(SpanProcessor):
     # Handing over.
 
     def _hand_over(self) -> None:
-        while (self._spans or self._rest) and self._handing.acquire(False):
+        me = object()
+        while self._spans or self._rest:
             try:
-                if not self._write():
+                # A lock would be left taken by a signal handler that raises right after it was: what a
+                # call returns is known only later. This is ours from within the call on.
+                if self.__dict__.setdefault("_handing", me) is not me or not self._write():
                     return
             except BaseException as error:
                 # What spans refer to is told once, and may not have been told now.
@@ -225,7 +229,9 @@ class Sender(SpanProcessor):
                 else:  # values of classes of somebody's own
                     self._reason = f"{type(error).__name__}: {error}"
             finally:
-                self._handing.release()
+                # Not by a function: signal handlers run at calls.
+                if self._handing is me:
+                    del self._handing
 
     def _write(self) -> bool:
         """Whether all is written; False where the process cannot take more just now."""
