@@ -16,19 +16,12 @@ from greenletio import await_ as greenletio_await
 from greenletio.core import bridge as greenletio_bridge
 
 from greenprof.profiles import State
-from tests.await_truth import Truth, beside_spans, counting
+from tests import await_programs
+from tests.await_programs import ProgramError
+from tests.await_truth import Truth, counting
 from tests.running import REPOSITORY, run_python
 
-
-@pytest.fixture(params=[False, True], ids=["alone", "with spans"])
-def traced(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Both without and with a tracer that makes spans of the same awaits."""
-    with beside_spans(request.param):
-        yield request.param
-
-
-class ProgramError(Exception):
-    """The program's own."""
+traced = await_programs.traced
 
 
 # greenback runs what is awaited in the sync greenlet.
