@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import greenback
@@ -13,15 +13,16 @@ import trio
 from greenlet import getcurrent, greenlet
 from greenletio import async_
 from greenletio import await_ as greenletio_await
-from greenletio.core import bridge as greenletio_bridge
 
 from greenprof.profiles import State
-from tests import await_programs
+from tests import await_programs, raw_bridges
 from tests.await_programs import ProgramError
 from tests.await_truth import Truth, counting
+from tests.raw_bridges import as_async, wait
 from tests.running import REPOSITORY, run_python
 
 traced = await_programs.traced
+greenletio_loop = raw_bridges.greenletio_loop
 
 
 # greenback runs what is awaited in the sync greenlet.
@@ -196,18 +197,6 @@ def test_greenletio_under_a_loop() -> None:
     program.check(counted)
 
 
-@pytest.fixture
-def greenletio_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        yield loop
-    finally:
-        greenletio_bridge.stop()
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
 @pytest.mark.usefixtures("greenletio_loop", "traced")
 def test_greenletio_with_its_loop_below() -> None:
     """The sync code is the root: what it awaits is one unit's, though a task of its own each time."""
@@ -223,26 +212,6 @@ def test_greenletio_with_its_loop_below() -> None:
 
 
 # Raw greenlets, in both directions.
-
-
-async def as_async(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The loop's greenlet is the parent, and awaits for its child."""
-    child = greenlet(function)
-    handed = child.switch(*arguments)
-    while not child.dead:
-        try:
-            value = await handed
-        except BaseException as error:
-            handed = child.throw(error)
-        else:
-            handed = child.switch(value)
-    return handed
-
-
-def wait(awaitable: Any) -> Any:
-    parent = getcurrent().parent
-    assert parent is not None
-    return parent.switch(awaitable)
 
 
 @pytest.mark.usefixtures("traced")

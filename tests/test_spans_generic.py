@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from greenlet import getcurrent, greenlet
 from opentelemetry import context as context_api
 
 from tests import span_trees
+from tests.raw_bridges import LoopBelow, as_async, wait
 from tests.span_trees import Spans, attributes_of, current_name, short
 
 spans = span_trees.spans
-
-
-# As greenhack's as_async does it: the loop's greenlet is the parent, and awaits for its child,
-# which has a context of its own.
-
-
-async def as_async(function: Callable[..., Any], *arguments: Any) -> Any:
-    child = greenlet(function)
-    handed = child.switch(*arguments)
-    while not child.dead:
-        try:
-            value = await handed
-        except BaseException as error:
-            handed = child.throw(error)
-        else:
-            handed = child.switch(value)
-    return handed
-
-
-def wait(awaitable: Any) -> Any:
-    parent = getcurrent().parent
-    assert parent is not None
-    return parent.switch(awaitable)
 
 
 class Program:
@@ -118,8 +95,8 @@ def test_what_one_span_says(spans: Spans) -> None:
     assert span.name.startswith("await tests.test_spans_generic.")
     # The bridge is the program's own here: its innermost line is the one in `wait`.
     assert attributes_of(span) == {
-        "code.function.name": "tests.test_spans_generic.wait",
-        "code.file.path": __file__,
+        "code.function.name": "tests.raw_bridges.wait",
+        "code.file.path": wait.__code__.co_filename,
         "code.line.number": wait.__code__.co_firstlineno + 3,
         "greenprof.bridge": "generic",
         "greenprof.task": "order 17",
@@ -357,35 +334,6 @@ def test_a_greenlet_that_a_coroutine_switches_to_and_from(spans: Spans) -> None:
         asyncio.run(main())
     assert current == ["request", ""]
     assert spans.lines() == ["request", "  numbers", *["    await ?", "      use"] * 3]
-
-
-# As greenhack's start_loop does it: the loop runs in a child greenlet below sync code.
-
-
-class LoopBelow:
-    """Sync code on top; a loop that starts at once, and serves whenever something is waited for."""
-
-    def __enter__(self) -> Self:
-        self.main = getcurrent()
-        self.loop = asyncio.new_event_loop()
-        self.below = greenlet(self.run)
-        self.below.switch()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.below.switch(None)
-        self.loop.close()
-
-    def run(self) -> None:
-        self.loop.run_until_complete(self.serve())
-
-    async def serve(self) -> None:
-        value = None
-        while (handed := self.main.switch(value)) is not None:
-            value = await handed
-
-    def wait(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
-        return self.below.switch(awaitable)
 
 
 def test_a_loop_below_sync_code(spans: Spans) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
-import pytest
 from greenletio import async_
 from greenletio import await_ as greenletio_await
-from greenletio.core import bridge as greenletio_bridge
 
-from tests import span_trees
+from tests import raw_bridges, span_trees
 from tests.span_trees import Spans, attributes_of, current_name, line_of
 
 spans = span_trees.spans
+greenletio_loop = raw_bridges.greenletio_loop
 
 
 class Greenletio:
@@ -76,18 +74,6 @@ def test_greenletio_fifty_times_at_once(spans: Spans) -> None:
     assert len(trees) == 50
     assert len(set(trees)) == 1
     assert len(trees[0]) == 8
-
-
-@pytest.fixture
-def greenletio_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        yield loop
-    finally:
-        greenletio_bridge.stop()
-        asyncio.set_event_loop(None)
-        loop.close()
 
 
 def test_greenletio_with_its_loop_below(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
-import pytest
 from greenlet import getcurrent, greenlet
 from greenletio import async_
 from greenletio import await_ as greenletio_await
-from greenletio.core import bridge as greenletio_bridge
 
 import greenprof
 from greenprof.profiles import State
+from tests import raw_bridges
+from tests.raw_bridges import LoopBelow, as_async, wait
 from tests.shapes import both_ways, ended, following, shape, until_waiting
+
+greenletio_loop = raw_bridges.greenletio_loop
 
 Here = Callable[[str], None]
 
@@ -24,28 +26,6 @@ def recording(at: dict[str, list[str]]) -> Here:
         at[place] = [name for name in shape() if not name.endswith("here")]
 
     return here
-
-
-# As greenhack's as_async does it: the loop's greenlet is the parent, and awaits for its child.
-
-
-async def as_async(function: Callable[..., Any], *arguments: Any) -> Any:
-    child = greenlet(function)
-    handed = child.switch(*arguments)
-    while not child.dead:
-        try:
-            value = await handed
-        except Exception as error:
-            handed = child.throw(error)
-        else:
-            handed = child.switch(value)
-    return handed
-
-
-def wait(awaitable: Any) -> Any:
-    parent = getcurrent().parent
-    assert parent is not None
-    return parent.switch(awaitable)
 
 
 async def leaf(here: Here) -> None:
@@ -141,35 +121,6 @@ def test_a_bridge_that_makes_a_coroutine_for_each_step() -> None:
     assert at == {f"awaited {number}": in_step for number in range(3)}
 
 
-# As greenhack's start_loop does it: the loop runs in a child greenlet below sync code.
-
-
-class LoopBelow:
-    """Sync code on top; a loop that starts at once, and serves whenever something is waited for."""
-
-    def __enter__(self) -> Self:
-        self.main = getcurrent()
-        self.loop = asyncio.new_event_loop()
-        self.below = greenlet(self.run)
-        self.below.switch()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.below.switch(None)
-        self.loop.close()
-
-    def run(self) -> None:
-        self.loop.run_until_complete(self.serve())
-
-    async def serve(self) -> None:
-        value = None
-        while (handed := self.main.switch(value)) is not None:
-            value = await handed
-
-    def wait(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
-        return self.below.switch(awaitable)
-
-
 def test_a_loop_below_sync_code_of_an_unknown_bridge() -> None:
     """The sync code is the root, running and suspended; its greenlet and the task are one stack."""
     at: dict[str, list[str]] = {}
@@ -254,18 +205,6 @@ def test_greenletio_under_a_loop(follow: bool) -> None:
     in_sync.append("|greenletio_sync")
     in_leaf = [*in_sync, "~await_", "|*leaf"]
     assert at == {"sync": in_sync, "awaited": in_leaf, "suspended": [*in_leaf, "*sleep"]}
-
-
-@pytest.fixture
-def greenletio_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        yield loop
-    finally:
-        greenletio_bridge.stop()
-        asyncio.set_event_loop(None)
-        loop.close()
 
 
 @both_ways
