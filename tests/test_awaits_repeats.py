@@ -11,17 +11,17 @@ from typing import Any
 import greenback
 import pytest
 import trio
-from sqlalchemy import ForeignKey, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
+from tests import sqlalchemy_programs
 from tests.await_truth import Counted, beside_spans, counting
-from tests.postgres import Postgres
+from tests.sqlalchemy_programs import Line, Order, await_, database
 
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
+url = sqlalchemy_programs.url_fixture("aiosqlite", "asyncpg", "psycopg")
 
 
 async def answer() -> None:
@@ -244,41 +244,7 @@ def test_threads_one_after_another_count_apart() -> None:
     assert counted.counts() == {"answer": 48}
 
 
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "repeated_orders"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    lines: Mapped[list[Line]] = relationship()
-
-
-class Line(Base):
-    __tablename__ = "repeated_lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    order_id: Mapped[int] = mapped_column(ForeignKey("repeated_orders.id"))
-
-
-@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A real database of each kind of driver."""
-    if request.param == "aiosqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(request.param)
-
-
 ORDERS = 40
-
-
-async def fill(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
-    async with AsyncSession(engine) as session:
-        session.add_all(Order(id=n, lines=[Line(id=n)]) for n in range(1, ORDERS + 1))
-        await session.commit()
 
 
 def lazy_lines(session: Session) -> int:
@@ -293,7 +259,7 @@ def different_queries(session: Session) -> None:
 
 def same_query(session: Session) -> None:
     for number in range(ORDERS):
-        session.execute(text("SELECT count(*) FROM repeated_orders WHERE id = :id"), {"id": number})
+        session.execute(text("SELECT count(*) FROM orders WHERE id = :id"), {"id": number})
 
 
 @pytest.mark.parametrize("traced", [False, True], ids=["alone", "with spans"])
@@ -305,14 +271,13 @@ def test_lazy_loads_on_a_real_database(url: str, traced: bool) -> None:
             await session.run_sync(function)
 
     async def main() -> None:
-        engine = create_async_engine(url)
-        await fill(engine)
-        with beside_spans(traced), greenprof.profile() as profiler:
-            for _ in range(3):
-                await asyncio.create_task(use(lazy_lines, engine), name="lazy 1")
-            await asyncio.create_task(use(different_queries, engine), name="different")
-            await asyncio.create_task(use(same_query, engine), name="same")
-        await engine.dispose()
+        orders = [Order(id=n, lines=[Line(id=n)]) for n in range(1, ORDERS + 1)]
+        async with database(url, orders) as engine:
+            with beside_spans(traced), greenprof.profile() as profiler:
+                for _ in range(3):
+                    await asyncio.create_task(use(lazy_lines, engine), name="lazy 1")
+                await asyncio.create_task(use(different_queries, engine), name="different")
+                await asyncio.create_task(use(same_query, engine), name="same")
         profiles.append(profiler.profile)
 
     profiles: list[greenprof.Profile] = []

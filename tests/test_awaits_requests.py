@@ -5,47 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import ForeignKey, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
+from tests import sqlalchemy_programs
 from tests.await_truth import Counted, beside_spans, counting
-from tests.postgres import Postgres, free_port
+from tests.postgres import free_port
 from tests.running import REPOSITORY, run_python
+from tests.sqlalchemy_programs import Line, Order, Product, database
+
+url = sqlalchemy_programs.url_fixture("aiosqlite", "asyncpg")
 
 ORDERS, LINES = 6, 3
 AT_ONCE = 20
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "requested_orders"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    lines: Mapped[list[Line]] = relationship()
-
-
-class Line(Base):
-    __tablename__ = "requested_lines"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    order_id: Mapped[int] = mapped_column(ForeignKey("requested_orders.id"))
-    products: Mapped[list[Product]] = relationship()
-
-
-class Product(Base):
-    __tablename__ = "requested_products"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    line_id: Mapped[int] = mapped_column(ForeignKey("requested_lines.id"))
 
 
 def order_lines(session: Session, number: int) -> int:
@@ -76,29 +55,17 @@ def application(engine: AsyncEngine) -> FastAPI:
     return app
 
 
-@pytest.fixture(params=["aiosqlite", "asyncpg"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "aiosqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(request.param)
-
-
-@asynccontextmanager
-async def filled(url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
-    async with AsyncSession(engine) as session:
-        for number in range(1, ORDERS + 1):
-            ids = [number * 100 + at for at in range(LINES)]
-            session.add(Order(id=number, lines=[Line(id=n, products=[Product(id=n)]) for n in ids]))
-        await session.commit()
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
+def all_orders() -> list[Order]:
+    return [
+        Order(
+            id=number,
+            lines=[
+                Line(id=n, products=[Product(id=n)])
+                for n in range(number * 100, number * 100 + LINES)
+            ],
+        )
+        for number in range(1, ORDERS + 1)
+    ]
 
 
 async def get(client: httpx.AsyncClient, path: str, expected: int) -> None:
@@ -131,7 +98,7 @@ def check(counted: Counted) -> None:
 @pytest.mark.parametrize("traced", [False, True], ids=["alone", "with spans"])
 def test_fastapi_without_a_server(url: str, traced: bool) -> None:
     async def main() -> Counted:
-        async with filled(url) as engine:
+        async with database(url, all_orders()) as engine:
             transport = httpx.ASGITransport(application(engine))
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 with beside_spans(traced), counting(repeat_min=3) as counted:
@@ -157,7 +124,7 @@ def test_fastapi_below_uvicorn(url: str) -> None:
     """A task for each request, connections kept."""
 
     async def main() -> Counted:
-        async with filled(url) as engine:
+        async with database(url, all_orders()) as engine:
             port = free_port()
             config = uvicorn.Config(application(engine), port=port, log_level="error")
             server = Server(config)
@@ -179,7 +146,9 @@ def test_one_task_that_makes_many_requests(tmp_path: Path) -> None:
     """A test client's task serves one request after another: what each awaits counts by itself."""
 
     async def main() -> Counted:
-        async with filled(f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite") as engine:
+        async with database(
+            f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite", all_orders()
+        ) as engine:
             transport = httpx.ASGITransport(application(engine))
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 with counting(repeat_min=LINES) as counted:

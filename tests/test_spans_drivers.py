@@ -3,75 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
-import pytest
-from sqlalchemy import ForeignKey, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 
-from tests import span_trees
-from tests.postgres import Postgres
+from tests import span_trees, sqlalchemy_programs
 from tests.span_trees import Spans, attributes_of, line_of
+from tests.sqlalchemy_programs import Line, Order, database
 
 direct = span_trees.direct
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "traced_orders"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    items: Mapped[list[Item]] = relationship()
-
-
-class Item(Base):
-    __tablename__ = "traced_items"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    order_id: Mapped[int] = mapped_column(ForeignKey("traced_orders.id"))
-
-
-@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A real database of each kind of driver."""
-    if request.param == "aiosqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(request.param)
-
-
-async def fill(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
-    async with AsyncSession(engine) as session:
-        session.add(Order(id=1, items=[Item(id=1), Item(id=2)]))
-        await session.commit()
+url = sqlalchemy_programs.url_fixture("aiosqlite", "asyncpg", "psycopg")
 
 
 def test_queries_on_a_real_database(url: str, direct: Spans) -> None:
     """Every await is below the span that was current, at the line of the program's that waited."""
 
-    def count_items(session: Session) -> int:
+    def count_lines(session: Session) -> int:
         with direct.span("count"):
             order = session.get_one(Order, 1)
             with direct.span("lazy"):
-                return len(order.items)  # the lazy load
+                return len(order.lines)  # the lazy load
 
     async def endpoint(engine: AsyncEngine) -> None:
         async with AsyncSession(engine) as session:
             with direct.span("query"):
                 await session.execute(text("SELECT 1"))  # the query
-            assert await session.run_sync(count_items) == 2
+            assert await session.run_sync(count_lines) == 2
 
     async def main() -> None:
-        engine = create_async_engine(url)
-        await fill(engine)
-        with direct.trace():
-            await endpoint(engine)
-        await engine.dispose()
+        async with database(url, [Order(id=1, lines=[Line(id=1), Line(id=2)])]) as engine:
+            with direct.trace():
+                await endpoint(engine)
 
     asyncio.run(main())
     here = "tests.test_spans_drivers.test_queries_on_a_real_database.<locals>"
@@ -79,7 +42,7 @@ def test_queries_on_a_real_database(url: str, direct: Spans) -> None:
     driver = url.partition("+")[2].partition(":")[0]
     for span, name, line in (
         ("query", "endpoint", "the query"),
-        ("lazy", "count_items", "the lazy load"),
+        ("lazy", "count_lines", "the lazy load"),
     ):
         parent = direct.named(span)
         below = [

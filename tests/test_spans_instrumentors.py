@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import greenback
@@ -22,11 +21,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from tests import span_trees
+from tests import span_trees, sqlalchemy_programs
 from tests.postgres import Postgres
 from tests.span_trees import Spans, attributes_of, current_name, ids_of, short
 
 direct = span_trees.direct
+url = sqlalchemy_programs.url_fixture("aiosqlite", "asyncpg")
 
 REQUESTS = 50
 Load = Callable[[int], Awaitable[int]]
@@ -124,14 +124,6 @@ def check_parents(spans: Spans, parent_scope: str, child_scope: str) -> int:
             else:
                 assert span_trees.scope_of(above).endswith(parent_scope), above.name
     return count
-
-
-@pytest.fixture(params=["aiosqlite", "asyncpg"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "aiosqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(request.param)
 
 
 @contextlib.asynccontextmanager

@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy
 import uvloop
 from greenlet import getcurrent
-from sqlalchemy import ForeignKey, event, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from greenprof.bridges.sqlalchemy import BRIDGE
 from greenprof.profiles import Frame, FrameKind, State
-from tests.postgres import Postgres
+from tests import sqlalchemy_programs
 from tests.shapes import both_ways, ended, following, outline, shape, until_waiting
+from tests.sqlalchemy_programs import Line, Order, await_, database
 
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
+url = sqlalchemy_programs.url_fixture("aiosqlite", "asyncpg", "psycopg")
+
 AWAIT = f"~{await_.__name__}"
 SPAWN = "~greenlet_spawn"
 
@@ -182,46 +179,8 @@ def test_the_whole_stack_from_a_thread_while_sync_code_runs(follow: bool) -> Non
     assert found[-1] == (whole if follow else ["sync", *whole[3:]])
 
 
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "orders"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    items: Mapped[list[Item]] = relationship()
-
-
-class Item(Base):
-    __tablename__ = "items"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
-
-
-@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A real database of each kind of driver."""
-    if request.param == "aiosqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/orders.sqlite"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.url(request.param)
-
-
-@asynccontextmanager
-async def database(url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
-    async with AsyncSession(engine) as session:
-        session.add(Order(id=1, items=[Item(id=1), Item(id=2)]))
-        await session.commit()
-    try:
-        yield engine
-    finally:
-        async with engine.begin() as connection:
-            await connection.run_sync(Base.metadata.drop_all)
-        await engine.dispose()
+def one_order() -> list[Order]:
+    return [Order(id=1, lines=[Line(id=1), Line(id=2)])]
 
 
 def slow_query(url: str) -> str:
@@ -264,7 +223,7 @@ def test_waiting_for_a_real_database(url: str, follow: bool) -> None:
         await session.execute(text(slow_query(url)))
 
     async def main() -> None:
-        async with database(url) as engine, AsyncSession(engine) as session:
+        async with database(url, one_order()) as engine, AsyncSession(engine) as session:
             task = asyncio.create_task(endpoint(session))
             stack = await wait_until_in_driver(task, driver)
             assert stack.error is None
@@ -291,12 +250,12 @@ def test_lazy_loads_in_run_sync(url: str, follow: bool) -> None:
     running: list[list[str]] = []
     suspended: list[list[str]] = []
 
-    def count_items(session: Session) -> int:
+    def count_lines(session: Session) -> int:
         order = session.get_one(Order, 1)
         return len(touch(order))
 
-    def touch(order: Order) -> list[Item]:
-        return order.items
+    def touch(order: Order) -> list[Line]:
+        return order.lines
 
     async def watch(task: asyncio.Task[Any]) -> None:
         while not task.done():
@@ -308,10 +267,10 @@ def test_lazy_loads_in_run_sync(url: str, follow: bool) -> None:
 
     async def endpoint(engine: AsyncEngine) -> int:
         async with AsyncSession(engine) as session:
-            return await session.run_sync(count_items)
+            return await session.run_sync(count_lines)
 
     async def main() -> None:
-        async with database(url) as engine:
+        async with database(url, one_order()) as engine:
 
             @event.listens_for(engine.sync_engine, "before_cursor_execute")
             def before(*_: Any) -> None:
@@ -324,7 +283,7 @@ def test_lazy_loads_in_run_sync(url: str, follow: bool) -> None:
 
     with following(follow):
         asyncio.run(main())
-    above = ["main", "endpoint", SPAWN, "|count_items"]
+    above = ["main", "endpoint", SPAWN, "|count_lines"]
     assert above in running
     assert [*above, "touch"] in running
     assert suspended
