@@ -12,15 +12,14 @@ from typing import Any
 
 import greenlet
 import pytest
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from greenprof import Stack, capture_all, capture_stack, format_stack, switches
 from greenprof.profiles import FrameKind, FrameOrigin, State
 from tests.running import run_python
 from tests.shapes import both_ways, ended, following, shape, until_waiting
-
-await_: Any = getattr(concurrency, "await_", None) or concurrency.await_only
+from tests.sqlalchemy_programs import await_
 
 
 def test_here_is_the_caller() -> None:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from greenprof import dumps
 from tests.running import run_python
 from tests.shapes import ended, until_waiting
-
-await_: Any = getattr(concurrency, "await_", None) or concurrency.await_only
+from tests.sqlalchemy_programs import await_
 
 
 async def query() -> None:

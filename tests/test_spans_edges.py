@@ -13,13 +13,13 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from tests.running import run_python
+from tests.sqlalchemy_programs import await_
 
 # 2.1's name, and that of older ones.
-await_: Any = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 async def leaf() -> None:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 from weakref import ref
 
 import greenlet
 import pytest
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from greenprof.handovers import outcomes as spans_outcomes
 from tests import span_trees
 from tests.span_trees import Spans, attributes_of, current_name, short
+from tests.sqlalchemy_programs import await_
 
 spans = span_trees.spans
 direct = span_trees.direct
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 def outcomes(spans: Spans) -> dict[str, tuple[str, str, str | None]]:

@@ -14,16 +14,14 @@ import greenlet
 import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from tests import span_trees
 from tests.span_trees import Spans, await_spans_alive
+from tests.sqlalchemy_programs import await_
 
 direct = span_trees.direct
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 async def leaf() -> None:

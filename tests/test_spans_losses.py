@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,17 +14,15 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
     SpanExportResult,
 )
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from tests import span_trees
 from tests.span_trees import Spans, attributes_of
+from tests.sqlalchemy_programs import await_
 
 spans = span_trees.spans
 direct = span_trees.direct
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 async def leaf() -> None:

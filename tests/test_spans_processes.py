@@ -7,23 +7,21 @@ import contextvars
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import greenlet
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from tests import span_trees
 from tests.running import run_python
 from tests.span_trees import Spans, current_name, short
+from tests.sqlalchemy_programs import await_
 
 direct = span_trees.direct
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 async def leaf() -> None:

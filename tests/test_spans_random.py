@@ -15,19 +15,17 @@ import uvloop
 from greenlet import getcurrent, greenlet
 from greenletio import async_
 from greenletio import await_ as greenletio_await
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from tests import span_trees
 from tests.span_trees import Spans, current_name, ids_of, scope_of
+from tests.sqlalchemy_programs import await_
 
 direct = span_trees.direct
 spans = span_trees.spans
 
 Wait = Callable[[Awaitable[Any]], Any]
 Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
-
-# 2.1 renamed it.
-await_: Wait = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 class Fault(Exception):  # noqa: N818  # no error: the programs mean it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,17 +17,15 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from tests import span_trees
 from tests.span_trees import Spans, attributes_of, short
+from tests.sqlalchemy_programs import await_
 
 spans = span_trees.spans
 direct = span_trees.direct
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 def test_a_parent_that_is_not_sampled(spans: Spans) -> None:

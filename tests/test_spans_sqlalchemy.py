@@ -13,16 +13,14 @@ import pytest
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.trace import SpanKind, StatusCode
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from greenprof._version import __version__
 from tests import span_trees
 from tests.span_trees import Spans, attributes_of, current_name, line_of, short
+from tests.sqlalchemy_programs import await_
 
 spans = span_trees.spans
-
-# 2.1 renamed it.
-await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
 
 
 class Program:

@@ -17,14 +17,13 @@ import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.util import concurrency, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from greenprof import labels, stacks
 from greenprof.labels import fold_numbers
 from tests.shapes import both_ways, ended, following, outline, until_waiting
-
-await_: Any = getattr(concurrency, "await_", None) or concurrency.await_only
+from tests.sqlalchemy_programs import await_
 
 
 @pytest.mark.parametrize(
