@@ -10,72 +10,20 @@ from greenlet import getcurrent, greenlet
 from opentelemetry import context as context_api
 
 from tests import span_trees
+from tests.nested_spans import TREE, Program
 from tests.raw_bridges import LoopBelow, as_async, wait
 from tests.span_trees import Spans, attributes_of, current_name, short
 
 spans = span_trees.spans
 
 
-class Program:
-    """Sync code in raw greenlets, and spans on both sides."""
-
-    def __init__(self, spans: Spans) -> None:
-        self.spans = spans
-        self.current: list[tuple[str, str]] = []
-
-    async def leaf(self) -> None:
-        with self.spans.span("driver"):
-            await asyncio.sleep(0.001)
-        with self.spans.span("driver again"):
-            await asyncio.sleep(0)
-
-    def inner(self) -> None:
-        with self.spans.span("inner"):
-            wait(self.leaf())
-            self.current.append(("inner", current_name()))
-            with self.spans.span("after"):
-                pass
-
-    async def between(self) -> None:
-        with self.spans.span("between"):
-            await as_async(self.inner)
-            self.current.append(("between", current_name()))
-
-    def outer(self) -> None:
-        with self.spans.span("outer"):
-            wait(self.between())
-            wait(asyncio.sleep(0))
-            self.current.append(("outer", current_name()))
-
-    async def endpoint(self) -> None:
-        with self.spans.span("request"):
-            await as_async(self.outer)
-            self.current.append(("request", current_name()))
-        self.current.append(("", current_name()))
-
-
-TREE = [
-    "request",
-    "  outer",
-    "    await Program.between",
-    "      between",
-    "        inner",
-    "          await Program.leaf",
-    "            driver",
-    "            driver again",
-    "          after",
-    "    await asyncio.tasks.sleep",
-]
-
-
 def test_a_loop_above_sync_code(spans: Spans) -> None:
     """The greenlets' contexts begin empty: greenprof carries the span over, and back again."""
-    program = Program(spans)
+    program = Program(spans, as_async, wait)
     with spans.trace() as tracing:
         asyncio.run(program.endpoint())
     assert spans.lines() == TREE
-    assert all(expected == found for expected, found in program.current), program.current
-    assert len(program.current) == 5
+    program.check()
     assert (tracing.counts.awaits, tracing.counts.recorded, tracing.counts.dropped) == (3, 3, {})
 
 

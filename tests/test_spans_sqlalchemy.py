@@ -17,72 +17,20 @@ from sqlalchemy.util import greenlet_spawn
 
 from greenprof._version import __version__
 from tests import span_trees
+from tests.nested_spans import TREE, Program
 from tests.span_trees import Spans, attributes_of, current_name, line_of, short
 from tests.sqlalchemy_programs import await_
 
 spans = span_trees.spans
 
 
-class Program:
-    """Three bridges deep, with a span of its own on each side of each, and one after each await."""
-
-    def __init__(self, spans: Spans) -> None:
-        self.spans = spans
-        self.current: list[tuple[str, str]] = []
-
-    async def leaf(self) -> None:
-        with self.spans.span("driver"):
-            await asyncio.sleep(0.001)
-        with self.spans.span("driver again"):
-            await asyncio.sleep(0)
-
-    def inner(self) -> None:
-        with self.spans.span("inner"):
-            await_(self.leaf())
-            self.current.append(("inner", current_name()))
-            with self.spans.span("after"):
-                pass
-
-    async def between(self) -> None:
-        with self.spans.span("between"):
-            await greenlet_spawn(self.inner)
-            self.current.append(("between", current_name()))
-
-    def outer(self) -> None:
-        with self.spans.span("outer"):
-            await_(self.between())
-            await_(asyncio.sleep(0))
-            self.current.append(("outer", current_name()))
-
-    async def endpoint(self) -> None:
-        with self.spans.span("request"):
-            await greenlet_spawn(self.outer)
-            self.current.append(("request", current_name()))
-        self.current.append(("", current_name()))
-
-
-TREE = [
-    "request",
-    "  outer",
-    "    await Program.between",
-    "      between",
-    "        inner",
-    "          await Program.leaf",
-    "            driver",
-    "            driver again",
-    "          after",
-    "    await asyncio.tasks.sleep",
-]
-
-
 def test_parents_are_right_in_both_directions(spans: Spans) -> None:
     """Down into what is awaited, and after it the sync code's own span is current again."""
-    program = Program(spans)
+    program = Program(spans, greenlet_spawn, await_)
     with spans.trace() as tracing:
         asyncio.run(program.endpoint())
     assert spans.lines() == TREE
-    assert all(expected == found for expected, found in program.current), program.current
-    assert len(program.current) == 5
+    program.check()
     assert (tracing.counts.awaits, tracing.counts.recorded, tracing.counts.dropped) == (3, 3, {})
 
 
@@ -175,7 +123,7 @@ def test_fifty_requests_at_once_do_not_mix(spans: Spans) -> None:
 
 def test_loops_in_several_threads_at_once(spans: Spans) -> None:
     """Threads that start while tracing runs are traced, and one's spans are not another's."""
-    program = [Program(spans) for _ in range(4)]
+    program = [Program(spans, greenlet_spawn, await_) for _ in range(4)]
     together = threading.Barrier(4)
 
     def run(one: Program) -> None:
