@@ -23,6 +23,7 @@ from greenlet import getcurrent, greenlet
 from greenprof import awaitables, loops, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.interrupted import from_signal_handler
+from greenprof.samplers.hubs import Hub, find_hub
 from greenprof.samplers.importwatch import ImportWatch
 
 __all__ = ["Listener", "Stretch", "add_listener", "current", "lasting", "remove_listener"]
@@ -50,24 +51,15 @@ class Stretch(NamedTuple):
     polled: bool = False
 
 
-class _Hub(NamedTuple):
-    """A thread's hub, kept alive by its library alone."""
-
-    greenlet: ref[greenlet]
-    kind: str
-    loop: ref[Any] | None = None
-    """The asyncio loop that it runs on, if it does: that one runs nothing but the hub."""
-
-
 _lock = RLock()
 _listeners: tuple[tuple[Listener, int], ...] = ()
 _shortest = 0
 # Thread -> what its loop runs just now: since when, the handle, its callback. None between two.
 _callbacks: dict[int, tuple[int, Any, Any] | None] = {}
 # Thread -> what its hub has switched to, and when.
-_switched: dict[int, tuple[int, ref[greenlet], _Hub]] = {}
+_switched: dict[int, tuple[int, ref[greenlet], Hub]] = {}
 # Thread -> its hub; None where there is none.
-_hubs: dict[int, _Hub | None] = {}
+_hubs: dict[int, Hub | None] = {}
 _wants: list[str] = []
 _original: Any = None
 _problem: str | None = None
@@ -324,7 +316,7 @@ def _begin_here() -> None:
     if "gevent.hub" in sys.modules or "eventlet.hubs" in sys.modules:
         _wants.append("hubs")
     ident, running = get_ident(), getcurrent()
-    hub = _hubs[ident] = _find_hub()
+    hub = _hubs[ident] = find_hub()
     try:
         _enter_step(ident)
     except Exception as error:  # a loop of somebody's own
@@ -332,21 +324,6 @@ def _begin_here() -> None:
             raise
     if hub is not None and hub.greenlet() is not running:
         _switched[ident] = time.monotonic_ns(), ref(running), hub
-
-
-def _find_hub() -> _Hub | None:
-    """This thread's hub, if it has one."""
-    find = getattr(sys.modules.get("gevent._hub_local"), "get_hub_if_exists", None)
-    found = None if find is None else find()
-    if isinstance(found, greenlet):
-        return _Hub(ref(found), "gevent")
-    local: Any = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
-    hub = getattr(local, "hub", None)
-    found = getattr(hub, "greenlet", None)
-    loop = getattr(hub, "loop", None)
-    if not isinstance(found, greenlet):
-        return None
-    return _Hub(ref(found), "eventlet", None if loop is None else ref(loop))
 
 
 def _make_on_switch() -> switches.Listener:
@@ -382,8 +359,8 @@ def _make_on_switch() -> switches.Listener:
     return on_switch
 
 
-def _meet_hub(ident: int) -> _Hub | None:
-    hub = _hubs[ident] = _find_hub()
+def _meet_hub(ident: int) -> Hub | None:
+    hub = _hubs[ident] = find_hub()
     if hub is not None and not _wants:
         _wants.append("hubs")
     return hub
