@@ -19,7 +19,7 @@ DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof html speedscope.json collapsed t
 
 demo: $(VENV)/.demo-ready
 	@mkdir -p $(DEMO)
-	$(BIN)/greenprof run --force $(DEMO_FILES:%=-o %) examples/orders/main.py $(ARGS)
+	$(BIN)/greenprof run --force --awaits $(DEMO_FILES:%=-o %) examples/orders/main.py $(ARGS)
 	@echo
 	@$(BIN)/greenprof show $(DEMO)/orders.gprof
 	@echo

@@ -244,9 +244,9 @@ Way = Callable[[], AbstractContextManager[Counted]]
 WAYS: dict[str, Way] = {
     PLAIN: plain,
     "greenprof, 100 Hz": partial(by_greenprof, awaits=False),
-    "... and awaits (the default)": by_greenprof,
-    "... and loop blockers": partial(by_greenprof, block_limit=0.1),
-    "... and a timeline": partial(by_greenprof, block_limit=0.1, timeline=math.inf),
+    "... and all awaits": partial(by_greenprof, awaits=True),
+    "... and loop blockers": partial(by_greenprof, awaits=True, block_limit=0.1),
+    "... and a timeline": partial(by_greenprof, awaits=True, block_limit=0.1, timeline=math.inf),
     "greenprof, 1000 Hz": partial(by_greenprof, rate_hz=1000, awaits=False),
     "greenprof, exact, CPU clock": partial(by_greenprof, engine="exact", awaits=False),
     "greenprof, exact, wall clock": partial(

@@ -26,7 +26,9 @@ _NUMBER = re.compile(
     r"|(?<![0-9A-Za-z])(?=[a-fA-F]*\d)[0-9a-fA-F]{16,}(?![0-9A-Za-z])"
     r"|\d+"
 )
-_DEFAULT_TASK_NAME = re.compile(r"Task-\d+\Z")
+_DIGITS = re.compile(r"\d+")
+# In a shorter name without a slash, there is nothing of it but plain numbers.
+_SHORTEST_ID = 16
 
 #: How far from the root a request's frame is looked for: servers and middleware sit above it.
 _SEARCH_DEPTH = 40
@@ -37,6 +39,8 @@ _MAX_SEARCHED = 1000
 
 def fold_numbers(name: str) -> str:
     """A name with its numbers, UUIDs and long hexadecimal ids replaced by ``{}``."""
+    if len(name) < _SHORTEST_ID and "/" not in name:
+        return _DIGITS.sub("{}", name)
     folded = _NUMBER.sub(_fold, name[:_MAX_SEARCHED])
     return folded if len(folded) <= _MAX_LABEL else folded[: _MAX_LABEL - 1] + "…"
 
@@ -62,7 +66,7 @@ def task_name(task: Any, raw: RawStack) -> str:
         if from_signal_handler(error):
             raise
         name = "Task-0"
-    if not _DEFAULT_TASK_NAME.match(name):
+    if not is_default_name(name):
         return fold_numbers(name)
     coroutine = awaitables.coroutine_of(task)
     role = bridges.role_of(code) if (code := getattr(coroutine, "cr_code", None)) else None
@@ -70,6 +74,11 @@ def task_name(task: Any, raw: RawStack) -> str:
     if role is None and isinstance(found, str) and found:
         return found[:_MAX_LABEL]
     return root_name(raw) or type(task).__name__
+
+
+def is_default_name(name: object) -> bool:
+    """Whether it is what asyncio calls a task that nobody named."""
+    return type(name) is str and name.startswith("Task-") and name[5:].isdecimal()
 
 
 def root_name(raw: RawStack) -> str | None:
@@ -192,6 +201,7 @@ def _wsgi_route(environ: Any) -> str | None:
 __all__ = [
     "awaits_route",
     "fold_numbers",
+    "is_default_name",
     "label_of",
     "route_of",
     "route_of_request",

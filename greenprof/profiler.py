@@ -47,8 +47,10 @@ class Profiler:
     "wall". `only` names the modules (and packages) whose functions the exact engine tells apart.
     `max_nodes` bounds the memory for stacks: the number of nodes in the tree that holds them.
 
-    Beside either, `awaits` counts and measures every await over a bridge; one that a task or a
-    request makes `repeat_min` times or more for the same operation is a repeated await (0: not
+    Beside either, `awaits` counts and measures every await over a bridge: True, all of them;
+    False, none; None, all as long as that takes no more than 2 % of the time, with pauses where it
+    would, and a warning that says so (the exact engine and timelines have them all). One that a
+    task or a request makes `repeat_min` times or more for the same operation is a repeated await (0: not
     looked for). `block_limit` in seconds records whoever keeps an event loop or a hub for longer,
     and `on_block` is called with a `BlockInfo` each time; None for neither. `timeline` records
     what happened when, of the last so many seconds (infinity: from the start); None for none.
@@ -66,7 +68,7 @@ class Profiler:
         engine: str = "sampling",
         clock: str = "cpu",
         only: Sequence[str] = (),
-        awaits: bool = True,
+        awaits: bool | None = None,
         repeat_min: int = DEFAULT_REPEAT_MIN,
         block_limit: float | None = None,
         on_block: Callable[[Any], None] | None = None,
@@ -82,7 +84,7 @@ class Profiler:
             engine=one_of("engine", engine, ENGINES),
             clock=one_of("clock", clock, EXACT_CLOCKS),
             only=_modules(only),
-            awaits=bool(awaits),
+            awaits=None if awaits is None else bool(awaits),
             repeat_min=_at_least("repeat_min", repeat_min, 0),
             block_limit=_seconds("block_limit", block_limit),
             on_block=function_or_none("on_block", on_block, "a BlockInfo"),

@@ -52,7 +52,8 @@ class Options:
     engine: str = "sampling"
     clock: str = "cpu"
     only: tuple[str, ...] = ()
-    awaits: bool = True
+    awaits: bool | None = None
+    """None: for a small part of the program's time."""
     repeat_min: int = DEFAULT_REPEAT_MIN
     block_limit: float | None = None
     on_block: Callable[[Any], None] | None = None
@@ -76,10 +77,15 @@ class Recording:
             self._exact = ExactEngine(options.clock, only=options.only, max_nodes=options.max_nodes)
         else:
             self._sampler = Sampler(options.rate_hz, options.max_nodes)
-        if options.awaits:
-            # An engine that measures CPU time alone takes the time of waits from here.
-            as_samples = options.engine == "exact" and options.clock == "cpu"
-            self._account = AwaitAccount(repeat_min=options.repeat_min, as_samples=as_samples)
+        if options.awaits is not False:
+            exact = options.engine == "exact"
+            self._account = AwaitAccount(
+                repeat_min=options.repeat_min,
+                # An engine that measures CPU time alone takes the time of waits from here.
+                as_samples=exact and options.clock == "cpu",
+                # Who wants each call, or each event, wants each await too.
+                sparing=options.awaits is None and not exact and options.timeline is None,
+            )
         if options.block_limit is not None:
             from greenprof.samplers.blocks import Blocks
 

@@ -87,9 +87,9 @@ _OPTIONS = (
     ),
     click.option(
         "--awaits/--no-awaits",
-        default=True,
-        show_default=True,
-        help="Count and measure every await over a bridge.",
+        default=None,
+        help="Count and measure every await over a bridge.  [default: with pauses where that takes"
+        " more than 2 % of the time]",
     ),
     click.option(
         "--repeat-min",
@@ -138,7 +138,7 @@ def profiler_options(
             if value:
                 raise click.UsageError(f"{name} is about the exact engine: add --engine exact")
     if given["repeat_min"] is not None:
-        if not given["awaits"]:
+        if given["awaits"] is False:
             raise click.UsageError("--repeat-min is about awaits: leave --no-awaits out")
         chosen["repeat_min"] = given["repeat_min"]
     if chosen["timeline"] is None and any(one.exporter.name == TIMELINES for one in outputs):

@@ -74,34 +74,42 @@ class AwaitInfo(NamedTuple):
 class _Function(NamedTuple):
     code: CodeType  # kept, so that its id stays taken
     name: str
-    is_app: bool
     bridge: str | None
-    part: Part | None
     variables: tuple[str, ...]
     """Those that hold the awaitable, at an await site."""
-    runs_tasks: bool
+    kind: int
+    """What ends a walk (_APP, _RUNS), what it leaves out (_BRIDGE), or 0: another library's."""
 
 
 _functions: dict[int, _Function] = {}
+_APP, _BRIDGE, _RUNS = 1, 2, 3
+# The kinds of the same functions, by themselves: most of what is asked, and at every frame.
+_kinds: dict[int, int] = {}
 
 
 def _function(code: CodeType) -> _Function:
     found = _functions.get(id(code))
     if found is None:
         role = bridges.role_of(code)
-        path = code.co_filename
         if len(_functions) >= _CACHE_LIMIT:
             _functions.clear()
+            _kinds.clear()
         found = _functions[id(code)] = _Function(
             code,
             qualified_name(code),
-            role is None and origin_of(path) is FrameOrigin.APP,
             None if role is None else bridges.bridge_of(code),
-            None if role is None else role.part,
             role.variables if role is not None and role.part is Part.AWAIT_SITE else (),
-            code.co_qualname in _RUNS_TASKS,
+            _kind(code, is_bridges=role is not None),
         )
     return found
+
+
+def _kind(code: CodeType, *, is_bridges: bool) -> int:
+    if not is_bridges and origin_of(code.co_filename) is FrameOrigin.APP:
+        return _APP
+    if code.co_qualname in _RUNS_TASKS:
+        return _RUNS
+    return _BRIDGE if is_bridges else 0
 
 
 def qualified_name(code: CodeType) -> str:
@@ -142,6 +150,7 @@ def line_of(
     """The program's innermost line, what that calls, and the innermost frame outside the bridge."""
     called: FrameType | None = None
     outside: FrameType | None = None
+    kinds = _kinds
     one: FrameType | None = frame
     for _ in range(_SEARCH_DEPTH):
         if one is None:
@@ -149,14 +158,17 @@ def line_of(
             one, other = None if other is None else other.gr_frame, None
             if one is None:
                 break
-        code = one.f_code
-        found = _functions.get(id(code)) or _function(code)
-        if found.is_app:
-            return one, called, outside
-        if found.runs_tasks:
-            break
-        if found.part is None:
-            outside = outside or one
+        kind = kinds.get(id(one.f_code))
+        if kind is None:
+            code = one.f_code
+            kind = kinds[id(code)] = _function(code).kind
+        if kind:
+            if kind == _APP:
+                return one, called, outside
+            if kind == _RUNS:
+                break
+        elif outside is None:
+            outside = one
         called = one
         one = one.f_back
     return None, called, outside

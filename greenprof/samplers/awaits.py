@@ -23,6 +23,7 @@ from greenprof.handovers.watching import Handovers, Switched
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import AwaitStats, ProfileBuilder, Repeat
 from greenprof.samplers.awaitsites import SiteKey, Sites, Totals
+from greenprof.samplers.budget import SHARE, Budget
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.repeats import Repeats
 from greenprof.samplers.units import Nests, Units, task_now, trio_task_now
@@ -47,8 +48,9 @@ class AwaitAccount(Handovers):
 
     `max_sites` bounds the number of sites, `repeat_min` is how often a task makes an await before
     it counts as repeated (0: not looked for). With `as_samples` the time of the awaits becomes
-    samples too, for an engine that measures none itself. `observer` is called at the end of each await, in
-    the tracer: it has to be quick and must not raise.
+    samples too, for an engine that measures none itself. With `sparing` it pauses where it
+    takes too much of the program's time, and `warnings` say so. `observer` is called at the end of
+    each await, in the tracer: it has to be quick and must not raise.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class AwaitAccount(Handovers):
         max_sites: int = MAX_SITES,
         repeat_min: int = DEFAULT_REPEAT_MIN,
         as_samples: bool = False,
+        sparing: bool = False,
     ) -> None:
         self.observer: Observer | None = None
         self._lock = RLock()
@@ -68,6 +71,8 @@ class AwaitAccount(Handovers):
         self._placed: list[AwaitStats] = []
         self._errors: dict[str, int] = {}
         self._running = False
+        self._budget = Budget(time.monotonic_ns()) if sparing else None
+        self._counted_ns: tuple[int, int] | None = None
         super().__init__(self._met_library, _leave, self._note_error)
 
     # What a profiler calls.
@@ -84,6 +89,7 @@ class AwaitAccount(Handovers):
         """Stop, from any thread; what was counted stays. A second call does nothing."""
         if self._running:
             self._running = False
+            self._counted_ns = self._counted()
             switches.remove_listener(self.switched)
             entries.unhook(self)
             switches.unfollow()
@@ -111,7 +117,17 @@ class AwaitAccount(Handovers):
     @property
     def warnings(self) -> list[str]:
         """What a reader of the profile has to know."""
-        return [f"an await was not counted: {text} ({n} times)" for text, n in self._errors.items()]
+        found = [
+            f"an await was not counted: {text} ({n} times)" for text, n in self._errors.items()
+        ]
+        counted_ns, whole_ns = self._counted_ns or self._counted()
+        if counted_ns < whole_ns:
+            found.append(
+                f"awaits were counted for {counted_ns / 1e9:.3g} of {whole_ns / 1e9:.3g} s: unless "
+                f"it is asked for (--awaits, or awaits=True), counting takes {SHARE:.0%} of the "
+                "time at most"
+            )
+        return found
 
     @property
     def cost_ns(self) -> int:
@@ -144,6 +160,10 @@ class AwaitAccount(Handovers):
         stats = self._placed[site]
         return stats.group, stats.stack, stats.awaited
 
+    def _counted(self) -> tuple[int, int]:
+        """For how long awaits were counted, of how long in all."""
+        return (0, 0) if self._budget is None else self._budget.counted_ns(time.monotonic_ns())
+
     def _forget_open(self) -> None:
         self._clear()
         if self._nests is not None:
@@ -156,7 +176,8 @@ class AwaitAccount(Handovers):
         opened = self.open
         telling = self._telling
         now = time.monotonic_ns
-        count = self._count
+        budget = self._budget
+        count = self._count if budget is None else self._count_within
         nests = self._nests
 
         def switched(
@@ -168,6 +189,8 @@ class AwaitAccount(Handovers):
         ) -> None:
             """Take note of a switch; see `greenprof.switches.add_listener`."""
             try:
+                if budget is not None and budget.paused_until_ns and budget.is_paused(now()):
+                    return
                 if opened and (found := opened.pop(id(target), None)) is not None:
                     end_ns = now()
                     waiter, start_ns, bridge_frame, hub = found
@@ -207,9 +230,11 @@ class AwaitAccount(Handovers):
         if self._nests is not None:
             self._nests.begin(origin, began_ns)
 
-    def begin_at_entry(self) -> int:
+    def begin_at_entry(self) -> int | None:
         """Begin an await of the running greenlet, which does not end with a switch."""
         began_ns: int = time.monotonic_ns()
+        if self._budget is not None and self._budget.is_paused(began_ns):
+            return None
         if self._nests is not None:
             self._nests.begin(task_now() or trio_task_now(), began_ns)
         return began_ns
@@ -226,7 +251,8 @@ class AwaitAccount(Handovers):
         outcome = outcomes.RETURNED if raised is None else outcomes.said_of(raised)[0]
         end_ns: int = time.monotonic_ns()
         waiter = getcurrent()
-        self._count(frame, None, "", outcome, begun, end_ns, waiter, awaitable, bridge)
+        count = self._count if self._budget is None else self._count_within
+        count(frame, None, "", outcome, begun, end_ns, waiter, awaitable, bridge)
 
     def _waiter_of(self, entry: Any) -> greenlet | None:
         waiter: greenlet | None = entry[0]()
@@ -304,6 +330,23 @@ class AwaitAccount(Handovers):
             self._units.close_over()
         if self.observer is not None:
             self.observer(task, get_ident(), start_ns, end_ns, totals.site)
+
+    def _count_within(
+        self,
+        frame: FrameType,
+        other: greenlet | None,
+        hub: str,
+        outcome: str,
+        start_ns: int,
+        end_ns: int,
+        *rest: Any,
+    ) -> None:
+        """Count it, and pause if that has taken too much."""
+        budget: Any = self._budget
+        begun_ns = budget.begin()
+        self._count(frame, other, hub, outcome, start_ns, end_ns, *rest)
+        if begun_ns and budget.end(begun_ns, end_ns):
+            self._forget_open()
 
     def _new_site(
         self,

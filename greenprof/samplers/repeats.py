@@ -43,6 +43,7 @@ class Unit:
         "asks",
         "end_ns",
         "group",
+        "most",
         "owner",
         "request",
         "sites",
@@ -61,10 +62,12 @@ class Unit:
         self.asks = False
         self._awaits = 0
         # Functions that waited, by the ids of their codes, when it was asked.
-        self._asked: set[int] = set()
+        self._asked: set[int] | None = None
         self.start_ns = start_ns
         self.end_ns = start_ns
         self.sites: dict[int, _AtSite] = {}
+        #: The most awaits at one site.
+        self.most = 0
 
     def to_be_asked(self, line: CodeType) -> bool:
         """Whether to look for a request now, outside of which the last await was.
@@ -72,10 +75,13 @@ class Unit:
         Until a few awaits were, then if another function waits than before, and now and then.
         """
         self._awaits += 1
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = set()
         rarely = self._awaits > ALWAYS_ASKED and self._awaits % ASKED_EACH
-        if rarely and (id(line) in self._asked or len(self._asked) >= MAX_SITES):
+        if rarely and (id(line) in asked or len(asked) >= MAX_SITES):
             return False
-        self._asked.add(id(line))
+        asked.add(id(line))
         return True
 
     def add(self, site: int, start_ns: int, end_ns: int, top: FrameType, line: FrameType) -> None:
@@ -85,8 +91,15 @@ class Unit:
         if found is None:
             if len(self.sites) < MAX_SITES:
                 self.sites[site] = _AtSite(end_ns - start_ns)
+                self.most = self.most or 1
             return
         found.add(operation_of(top, line), end_ns - start_ns)
+        if found.count > self.most:  # noqa: PLR1730  # a call costs more than this
+            self.most = found.count
+
+
+# What a site has that was awaited once; never added to.
+_NONE: dict[int, list[int]] = {}
 
 
 class _AtSite:
@@ -98,7 +111,7 @@ class _AtSite:
         self.count = 1
         self.total_ns = duration_ns
         # The first await's operation is not looked up: most sites are not awaited again.
-        self.operations: dict[int, list[int]] = {}
+        self.operations: dict[int, list[int]] = _NONE
 
     def add(self, operation: int, duration_ns: int) -> None:
         self.count += 1
@@ -107,6 +120,8 @@ class _AtSite:
         if found is None:
             if len(self.operations) >= MAX_OPERATIONS:
                 return
+            if not self.operations:
+                self.operations = {}
             found = self.operations[operation] = [0, 0]
         found[0] += 1
         found[1] += duration_ns
@@ -141,6 +156,8 @@ class Repeats:
 
     def add(self, unit: Unit, line_of: Callable[[int], object]) -> None:
         """Add what a unit repeated. `line_of` tells for each site which line it is of."""
+        if unit.most < self.least:
+            return
         sites = list(unit.sites.items())
         told = {line_of(site) for site, found in sites if found.tells_operations()}
         for site, found in sites:

@@ -21,10 +21,10 @@ __all__ = ["Nests", "Units", "task_now", "trio_task_now"]
 
 #: Tasks that are counted apart at a time; the awaits of more are not searched for repeats.
 MAX_UNITS = 20_000
-# Tasks of a kind that are asked whether they serve a request; of later ones, if none did, each so
-# manieth.
+# Tasks of a kind that are asked whether they serve a request; of later ones, if none did, they are
+# asked when there were twice as many, and each so manieth.
 _ALWAYS_ASKED = 8
-_ASKED_EACH = 64
+_ASKED_EACH = 1024
 _CACHE_LIMIT = 20_000
 _asyncio: tuple[Callable[[], Any], Callable[[Any], Any]] | None = None
 # How far above an await a request's frame is looked for, in each greenlet.
@@ -76,7 +76,7 @@ class _Owner(ref[Any]):
 class _Kind:
     """Tasks with one root function, and one function of sync code where that is a bridge's."""
 
-    __slots__ = ("asked", "codes", "is_bridges", "label", "seen", "takes_request")
+    __slots__ = ("ask_at", "asked", "codes", "is_bridges", "label", "seen", "takes_request")
 
     def __init__(self, root: CodeType, called: CodeType) -> None:
         self.codes = root, called  # kept, so that their ids stay taken
@@ -87,12 +87,8 @@ class _Kind:
         #: What those are called that were given no name.
         self.label: tuple[str, str] | None = None
         self.seen = 0
-
-
-def _has_name(task: Any) -> bool:
-    """Whether somebody gave a task its name."""
-    name = task.get_name()
-    return not (type(name) is str and name.startswith("Task-") and name[5:].isdigit())
+        #: How many are to be seen when the next one is asked.
+        self.ask_at = 2 * _ALWAYS_ASKED
 
 
 # Where a task's name tells as much as its stack would.
@@ -220,19 +216,20 @@ class Units:
                 raw.frames.append(root.cr_frame)
                 return labels.label_of(task, raw, ident), raw, False
             kind.seen += 1
-            if kind.asked and kind.seen > _ALWAYS_ASKED and kind.seen % _ASKED_EACH:
-                if not _has_name(task):
-                    if kind.label is not None:
-                        return kind.label, _NOTHING, False
-                else:
-                    return labels.label_of(task, _NOTHING, ident), _NOTHING, False
+            if kind.asked and kind.seen >= kind.ask_at:
+                kind.ask_at = kind.seen + min(kind.seen, _ASKED_EACH)
+            elif kind.asked and kind.seen > _ALWAYS_ASKED:
+                if not labels.is_default_name(task.get_name()):
+                    return (labels.task_name(task, _NOTHING), "asyncio"), _NOTHING, False
+                if kind.label is not None:
+                    return kind.label, _NOTHING, False
         raw, _ = stacks.running(frame, getcurrent(), switches.of_thread(ident), task)
         label = labels.label_of(task, raw, ident)
         if kind is not None:
             # One that serves requests may be followed by others of its kind: they are asked, too.
             serves = raw.owner is not None or labels.route_of(raw.frames)
             kind.asked = not serves
-            if not _has_name(task):
+            if labels.is_default_name(task.get_name()):
                 kind.label = label
         return label, raw, bool(hub) or (task is not None and raw.owner is None)
 
