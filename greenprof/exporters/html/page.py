@@ -43,6 +43,7 @@ SCRIPTS = (
     "difftables.js",
     "tablepanel.js",
     "places.js",
+    "marks.js",
     "help.js",
     "controls.js",
     "details.js",

@@ -52,8 +52,7 @@ class ReportPage {
     this.tables = new TablePanel(this.profile, this.state, {
       open: (tab, row) => this.goTo(tab, row),
     });
-    this.markChip = byId("mark");
-    this.markChip.querySelector("button").addEventListener("click", () => {
+    this.marks = new Marks(byId("mark"), () => {
       this.endMark();
       this.graph.focus();
     });
@@ -197,37 +196,14 @@ class ReportPage {
   }
 
   findMatches() {
-    const { state, chart, profile } = this;
-    this.found = state.q.trim() ? chart.search(state.q.trim()) : null;
-    this.toolbar.showFound(this.found, chart.whole, state);
-    this.matches = this.found;
-    this.matchPlace = -1;
-    if (this.found || !state.mark || state.fn < 0) {
-      this.showMark("", "");
-      return;
-    }
-    const name = profile.functionLabel(state.fn);
-    if (!chart.heaviest(state.fn)) {
-      // Nothing would be left in colour.
-      this.showMark(`no ${CLOCK_WORDS[state.clock]} in`, name);
-      return;
-    }
-    const functions = new Uint8Array(profile.functionCount);
-    functions[state.fn] = 1;
-    this.matches = { functions, groups: new Set() };
-    this.showMark("all boxes of", name);
-  }
-
-  /** Say above the graph what stands out, or why nothing does; nothing for "". */
-  showMark(words, name) {
-    this.markChip.hidden = !words;
-    const said = words ? [`${words} `, isolated(name)] : [];
-    this.markChip.querySelector("span").replaceChildren(...said);
+    const { state, chart, marks } = this;
+    marks.find(chart, state);
+    this.toolbar.showFound(marks.found, chart.whole, state);
   }
 
   endMark() {
     this.state.set({ mark: false });
-    this.showMark("", "");
+    this.marks.say("", "");
   }
 
   draw() {
@@ -237,7 +213,7 @@ class ReportPage {
     this.nothing.textContent = reason;
     this.host.classList.toggle("empty", Boolean(reason));
     this.graph.show(this.chart, {
-      zoom: this.zoom, matches: this.matches, selected: this.selected, dark: this.dark,
+      zoom: this.zoom, matches: this.marks.matches, selected: this.selected, dark: this.dark,
     });
   }
 
@@ -281,7 +257,7 @@ class ReportPage {
       state.set({ group: "task", view: "top", zoom, mark: false, q: "", scope: "all" });
       this.selected = this.zoom;
       if (!this.zoom) {
-        this.showMark(`no ${CLOCK_WORDS[state.clock]} in`, row.name);
+        this.marks.say(`no ${CLOCK_WORDS[state.clock]} in`, row.name);
       }
     } else if (row.fn >= 0) {
       this.goToFunction(row.fn, tab === "awaits" ? row.site : -1, rootKeyOf(profile, state.group, row));
@@ -292,7 +268,7 @@ class ReportPage {
     this.showDetails();
     if (!this.selected) {
       // There is no such box: the reader stays in the table, and sees why.
-      this.markChip.scrollIntoView({ block: "nearest" });
+      this.marks.chip.scrollIntoView({ block: "nearest" });
       return;
     }
     this.scrollToZoom();
@@ -335,16 +311,10 @@ class ReportPage {
   }
 
   nextMatch(step) {
-    if (!this.matches) {
+    const box = this.marks.next(this.chart, step);
+    if (!box) {
       return;
     }
-    const boxes = matchedBoxes(this.chart, this.matches);
-    if (!boxes.length) {
-      return;
-    }
-    const start = this.matchPlace < 0 && step < 0 ? 0 : this.matchPlace;
-    this.matchPlace = (start + step + boxes.length) % boxes.length;
-    const box = boxes[this.matchPlace];
     this.selected = box;
     let around = box;
     while (around && around !== this.zoom) {
@@ -373,7 +343,7 @@ class ReportPage {
     }
     if (state.q) {
       state.set({ q: "" });
-    } else if (!this.markChip.hidden) {
+    } else if (this.marks.shown) {
       this.endMark();
     }
   }
