@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import sys
@@ -19,6 +20,7 @@ from greenprof.errors import OptionError
 from greenprof.profiles import FrameOrigin, Profile
 from greenprof.samplers import blocks as blocks_module
 from greenprof.samplers.blocks import Blocks
+from greenprof.samplers.looks import Looker
 from tests.blocking_programs import LIMIT_S, burn, watching
 from tests.shapes import outline
 
@@ -100,6 +102,28 @@ def test_a_call_into_c_that_keeps_the_interpreter_too() -> None:
     assert len(watched.told) + sum(unseen) == 6
     assert {one.function.rpartition(".")[2] for one in watched.told} == {"matches"}, unseen
     assert {one.line for one in watched.told} == {line_after("matches here")}
+
+
+def test_who_it_was_is_said_where_the_line_was_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Looker, "look", lambda *_: None)
+
+    async def task() -> None:
+        sleeps()
+
+    async def main() -> None:
+        await asyncio.create_task(task())
+        await asyncio.create_task(task(), name="order 17")
+        asyncio.get_running_loop().call_soon(functools.partial(sleeps))
+        await asyncio.create_task(task())
+        await asyncio.sleep(0)
+
+    with watching() as watched:
+        asyncio.run(main())
+    assert watched.told == []
+    (said,) = watched.blocks.warnings
+    assert said.startswith("4 times a loop was kept for longer than the limit, and at which line")
+    own = "test_who_it_was_is_said_where_the_line_was_not_seen.<locals>.task"
+    assert said.endswith(f" not seen: by {own} (2 times), order {{}}, callback sleeps")
 
 
 def test_what_is_short_is_not_reported_and_waiting_is_no_block() -> None:

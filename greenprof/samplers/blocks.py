@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
-from greenprof import awaitables, bridges, spancontext, switches
+from greenprof import awaitables, bridges, labels, spancontext, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.errors import OptionError
 from greenprof.frames import FrameTable
@@ -35,6 +35,7 @@ from greenprof.samplers.polledloops import PolledLoops
 from greenprof.samplers.queued import waiting_in
 from greenprof.samplers.steps import Stretch
 from greenprof.samplers.ticker import Ticker
+from greenprof.stacks import RawStack
 
 __all__ = ["BlockInfo", "Blocks", "Observer"]
 
@@ -113,7 +114,8 @@ class Blocks:
         self._stalls: dict[tuple[int, int], _Stall] = {}
         self._ended: deque[_Ended] = deque(maxlen=MAX_ENDED)
         self._untold: deque[BlockInfo] = deque(maxlen=MAX_ENDED)
-        self._unseen = 0
+        # Whoever kept a loop without being seen: how often.
+        self._unseen: Counter[str] = Counter()
         self._started_ns = 0
         self._problems: dict[str, int] = {}
         self._running = False
@@ -177,8 +179,8 @@ class Blocks:
         found = [f"loop blockers: {text} ({n} times)" for text, n in self._problems.items()]
         if self._unseen:
             found.append(
-                f"{self._unseen} times a loop was kept for longer than the limit "
-                "without being seen doing so: what did it is not known"
+                f"{self._unseen.total()} times a loop was kept for longer than the limit, and at "
+                f"which line was not seen: by {_listed(self._unseen)}"
             )
         if self._table.over:
             found.append(
@@ -295,7 +297,9 @@ class Blocks:
             ended = ended._replace(end_ns=stall.left_ns)
         look = None if stall is None else stall.looks.choose(ended.start_ns, ended.end_ns)
         if stall is None or look is None:
-            self._unseen += 1
+            name = _name_of(ended.owner)
+            known = name in self._unseen or len(self._unseen) < MAX_PROBLEMS
+            self._unseen[name if known else "others"] += 1
             return
         stall.span.cancel()
         start_ns = max(ended.start_ns, self._started_ns)
@@ -358,6 +362,25 @@ def _context_of(owner: Any) -> Context | None:
     if awaitables.is_task(owner):
         return spancontext.context_of_task(owner)
     return spancontext.context_of_greenlet(owner) if isinstance(owner, greenlet) else None
+
+
+def _name_of(owner: Any) -> str:
+    """What to call a task, a greenlet or a callback of which there is no stack."""
+    try:
+        if awaitables.is_task(owner):
+            return labels.task_name(owner, RawStack())
+        if owner is not None and not isinstance(owner, greenlet):
+            owner = getattr(owner, "func", owner)  # a partial's
+            return f"callback {getattr(owner, '__qualname__', type(owner).__qualname__)}"[:100]
+    except Exception as error:  # objects of any class
+        if from_signal_handler(error):
+            raise
+    return "a greenlet"
+
+
+def _listed(counts: Counter[str]) -> str:
+    often = [f"{name} ({n} times)" if n > 1 else name for name, n in counts.most_common(3)]
+    return ", ".join([*often, f"{len(counts) - 3} more"] if len(counts) > 3 else often)
 
 
 def _checked_limit(limit_s: float) -> float:
