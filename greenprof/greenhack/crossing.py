@@ -12,8 +12,8 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any, ParamSpec, TypeVar, overload
-from weakref import ref
 
 import greenlet as greenlet_module
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -33,24 +33,24 @@ _EAGER = hasattr(asyncio, "eager_task_factory")
 # Code that goes on awaiting after so many refusals will not end.
 MAX_REFUSALS = 100
 
-_current_task = asyncio.current_task
-
 
 class SyncGreenlet(greenlet):
     """Runs sync code that may wait for awaitables; its parent runs the coroutine that awaits."""
 
-    __slots__ = ("handed", "task")
+    __slots__ = ("context", "handed", "task")
 
+    context: Context
+    """The coroutine's own; what runs in another one has entered that by itself."""
     handed: Any
-    """The awaitable on its way to the coroutine. Not kept: what a suspended greenlet holds, the
-    garbage collector cannot see, and an abandoned task would stay for good."""
+    """The awaitable on its way to the coroutine. Not kept, here or in a frame: what a suspended
+    greenlet holds, the garbage collector cannot see, and an abandoned task would stay for good."""
     task: int
     """The id of the task that it belongs to."""
 
 
 def _task_id() -> int:
     try:
-        return id(_current_task())
+        return id(asyncio.current_task())
     except RuntimeError:  # nothing but a coroutine that is driven by hand
         return 0
 
@@ -62,26 +62,33 @@ def await_(awaitable: Awaitable[T]) -> T:
     coroutine that was given is closed then.
     """
     current = getcurrent()
-    holder: Any
-    below: Any
     if type(current) is SyncGreenlet:
-        if _EAGER and current.task != _task_id():
-            raise refused(awaitable)
-        holder = current
-        below = current.parent
-    else:
-        holder = ownloop.of(current)
-        if holder is None:
-            return _await_elsewhere(awaitable)  # type: ignore[no-any-return]
-        below = holder.greenlet
-    holder.handed = awaitable
-    # For stacks: weak, since nothing sees what a suspended greenlet holds (`SyncGreenlet.handed`).
-    try:
-        handed: Any = ref(awaitable)
-    except TypeError:
-        handed = awaitable  # noqa: F841
-    del awaitable, holder
-    return below.switch()  # type: ignore[no-any-return]
+        if current.gr_context is not current.context:
+            awaitable = _out_of_context(current, awaitable)
+        current.handed = awaitable
+        del awaitable
+        return current.parent.switch()  # type: ignore[union-attr, no-any-return]
+    own = ownloop.of(current)
+    if own is None:
+        return _await_elsewhere(awaitable)  # type: ignore[no-any-return]
+    own.handed = awaitable
+    del awaitable
+    return own.greenlet.switch()  # type: ignore[no-any-return]
+
+
+def _out_of_context(current: SyncGreenlet, awaitable: Any) -> Any:
+    """An awaitable for code that runs in a context of its own: a coroutine's, or `Context.run`'s."""
+    if _is_eager(current):
+        raise refused(awaitable)
+    return in_context(awaitable, context_of(current))
+
+
+def _is_eager(current: SyncGreenlet) -> bool:
+    """Whether this is an eager task's first step, which runs in the greenlet of who made it.
+
+    Such a task always has a context of its own.
+    """
+    return _EAGER and current.task != _task_id()
 
 
 def _await_elsewhere(awaitable: Any) -> Any:
@@ -101,7 +108,7 @@ def can_await() -> bool:
     """
     current = getcurrent()
     if type(current) is SyncGreenlet:
-        return not _EAGER or current.task == _task_id()
+        return current.gr_context is current.context or not _is_eager(current)
     if ownloop.of(current) is not None:
         return True
     return modes.blocking and asyncio._get_running_loop() is None
@@ -154,21 +161,19 @@ def as_async(function: Any = None, /) -> Any:
         here = getcurrent()
         context = here.gr_context or context_of(here)
         child = SyncGreenlet(function, here)
-        child.gr_context = context
+        child.gr_context = child.context = context
         if _EAGER:
             child.task = _task_id()
         result = child.switch(*args, **kwargs)
         while not child.dead:
             awaitable = child.handed
             child.handed = None
-            if child.gr_context is not context:
-                awaitable = in_context(awaitable, child.gr_context)
             error: BaseException | None = None
             try:
                 value = await awaitable
             except BaseException as caught:
                 error = caught
-            if getcurrent() is not here:  # an eager task's first step was somewhere else
+            if _EAGER and getcurrent() is not here:  # the first step was somewhere else
                 child.parent = here = getcurrent()
             # Outside of `except`, or what the sync code raises later would have it as context.
             if error is None:
