@@ -22,7 +22,7 @@ from greenprof.errors import LoopStateError, NoLoopError, OptionError
 from greenprof.greenhack import modes, ownloop
 from greenprof.greenhack.contexts import context_of, in_context
 
-__all__ = ["SyncGreenlet", "as_async", "await_", "can_await"]
+__all__ = ["SyncGreenlet", "as_async", "await_", "can_await", "name_of", "refused"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def can_await() -> bool:
 
 def refused(awaitable: Any) -> NoLoopError:
     """The error for an awaitable that nobody here can wait for; a coroutine is closed."""
-    name = getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__
+    name = name_of(awaitable)
     if asyncio._get_running_loop() is None:
         mend = ownloop.mend()
     elif asyncio.iscoroutine(awaitable) or inspect.isawaitable(awaitable):
@@ -190,6 +190,7 @@ def as_async(function: Any = None, /) -> Any:
             raise result  # greenlet returns it, whoever raised it
         return result
 
+    run.greenhack_plain = function  # type: ignore[attr-defined]
     return run if not modes.blocking else _plain(function, run)
 
 
@@ -203,8 +204,13 @@ def _plain(function: Callable[..., Any], run: Callable[..., Any]) -> Callable[..
     return plain
 
 
+def name_of(function: Any) -> str:
+    """What to call a function in messages; not all callables have a name."""
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
 def _check_plain(function: Any) -> None:
-    name = getattr(function, "__qualname__", repr(function))
+    name = name_of(function)
     if inspect.isclass(function) or not callable(function):
         raise OptionError(f"{name} is no function: greenhack.as_async is for functions")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from greenprof.errors import OptionError
 from greenprof.greenhack import modes
-from greenprof.greenhack.crossing import await_, can_await
+from greenprof.greenhack.crossing import await_, can_await, name_of
 from greenprof.greenhack.unawaited import Unawaited
 
 __all__ = ["exempt", "exempt_cm", "exempt_it"]
@@ -51,12 +51,16 @@ def exempt(function: Any = None, /, *, blocking: Callable[..., Any] | None = Non
         return type(function)(exempt(function.__func__, blocking=blocking))
     _check_async(function)
     is_coroutine = inspect.iscoroutinefunction(function)
+    # An `as_async` function needs no greenlet of its own where there is one already.
+    plain = getattr(function, "greenhack_plain", None)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if blocking is not None and _blocks():
             return blocking(*args, **kwargs)
         if can_await():
+            if plain is not None:
+                return plain(*args, **kwargs)
             if is_coroutine or asyncio._get_running_loop() is not None:
                 return await_(function(*args, **kwargs))
             return await_(_called(function, args, kwargs))
@@ -85,7 +89,7 @@ def _make(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _check_async(function: Any) -> None:
-    name = getattr(function, "__qualname__", repr(function))
+    name = name_of(function)
     if inspect.isclass(function) or not callable(function):
         raise OptionError(f"{name} is no function: greenhack.exempt is for async functions")
     if inspect.isasyncgenfunction(function):
@@ -224,7 +228,7 @@ def _has(given: Any, *names: str) -> bool:
 
 
 def _check_makes(given: Any, decorator: str, what: str, methods: tuple[str, ...]) -> None:
-    name = getattr(given, "__qualname__", repr(given))
+    name = name_of(given)
     if not callable(given) or (
         inspect.isclass(given) and not all(hasattr(given, method) for method in methods)
     ):

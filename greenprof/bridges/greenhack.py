@@ -1,0 +1,53 @@
+"""greenhack, greenprof's own: sync code below a coroutine, or above a loop that runs below it."""
+
+from __future__ import annotations
+
+from greenprof.bridges import Bridge, Part, Role
+
+_CROSSING = "greenprof/greenhack/crossing.py"
+_CONTEXTS = "greenprof/greenhack/contexts.py"
+_OWN_LOOP = "greenprof/greenhack/ownloop.py"
+_WRAPPING = "greenprof/greenhack/wrapping.py"
+
+# What stands between the program's code and those that play a part.
+_INTERNAL = {
+    _CROSSING: ("_await_elsewhere", "_plain.<locals>.plain", "_end"),
+    _CONTEXTS: ("in_context", "_awaiting"),
+    _OWN_LOOP: (
+        "OwnLoop.__init__",
+        "OwnLoop.stop",
+        "start_loop",
+        "start_for_blocking",
+        "stop_loop",
+        "_at_exit",
+        "_cancel_all",
+    ),
+    _WRAPPING: (
+        "exempt.<locals>.call",
+        "exempt_cm.<locals>.make",
+        "exempt_it.<locals>.make",
+        "_called",
+        "_make",
+        "_made",
+        "SyncManager.__enter__",
+        "SyncManager.__exit__",
+        "SyncManager.__aenter__",
+        "SyncManager.__aexit__",
+        "SyncIterator.__next__",
+        "SyncIterator.close",
+    ),
+}
+
+BRIDGE = Bridge(
+    name="greenhack",
+    roles={
+        # The awaitable is in the bridge frames: an await site that held it would keep tasks alive.
+        (_CROSSING, "await_"): Role(Part.AWAIT_SITE),
+        (_CROSSING, "as_async.<locals>.run"): Role(Part.BRIDGE_FRAME, ("child",)),
+        (_OWN_LOOP, "OwnLoop._serve"): Role(Part.BRIDGE_FRAME, ("owner",)),
+        (_OWN_LOOP, "OwnLoop._run"): Role(Part.HUB),
+        **{
+            (path, name): Role(Part.INTERNAL) for path, names in _INTERNAL.items() for name in names
+        },
+    },
+)
