@@ -35,7 +35,7 @@ TCPServer.request_queue_size = 256
 WSGIRequestHandler.log_message = lambda *_: None
 make_server("127.0.0.1", int(sys.argv[1]), application).serve_forever()
 """
-UVICORN = ("-m", "uvicorn", "--host", "127.0.0.1", "--log-level", "warning")
+UVICORN = ("-m", "uvicorn", "--loop", "asyncio", "--host", "127.0.0.1", "--log-level", "warning")
 
 
 @dataclass(frozen=True)

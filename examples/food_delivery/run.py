@@ -141,7 +141,7 @@ def main() -> int:
         try:
             return asyncio.run(serve(arguments))
         except KeyboardInterrupt:
-            return 130
+            return 0 if arguments.serve else 130
 
 
 if __name__ == "__main__":
