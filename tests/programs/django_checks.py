@@ -299,6 +299,27 @@ async def check_who_is_cancelled_leaves_a_clean_connection() -> None:
     assert found == 0
 
 
+async def check_a_thread_of_the_programs_own_has_its_own() -> None:
+    found: list[Any] = []
+
+    def count() -> None:
+        try:
+            with transaction.atomic():
+                found.append((Customer.objects.count() >= 0, backend_pid()))
+            connection.close()
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [counted for counted, _ in found] == [True, True], found
+    assert len({pid for _, pid in found}) == 2
+    await nothing_is_left()
+
+
 async def check_a_coroutine_is_refused() -> None:
     try:
         Customer.objects.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import wraps
 from inspect import getattr_static
@@ -28,11 +29,15 @@ def let_through(name: str) -> Callable[..., Any]:
 
     @wraps(getattr(postgresql.DatabaseWrapper, name))
     def passing(self: Unguarded, *args: Any, **options: Any) -> Any:
-        if not greenhack.can_await() and in_event_loop():
-            raise SynchronousOnlyOperation(
-                "A coroutine called Django's sync ORM: put greenhack.as_async on a plain function and await that,"
-                " or use the ORM's own async methods."
-            )
+        if not greenhack.can_await():
+            if in_event_loop():
+                raise SynchronousOnlyOperation(
+                    "A coroutine called Django's sync ORM: put greenhack.as_async on a plain function and await"
+                    " that, or use the ORM's own async methods."
+                )
+            if in_other_thread():
+                # Threads are often started by code that knows nothing of this. The loop ends with the thread.
+                greenhack.start_loop()
         # Looked up anew, for whoever replaces Django's.
         method = getattr(postgresql.DatabaseWrapper, name)
         return getattr(method, "__wrapped__", method)(self, *args, **options)
@@ -46,6 +51,10 @@ def in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def in_other_thread() -> bool:
+    return threading.current_thread() is not threading.main_thread()
 
 
 class Unguarded(postgresql.DatabaseWrapper):
@@ -91,6 +100,8 @@ class DatabaseWrapper(Unguarded):
         options = self.settings_dict["OPTIONS"].get("pool")
         if self.alias == NO_DB_ALIAS or not options:
             return None
+        if in_other_thread() and not in_event_loop():
+            return None  # a pool for one, which nobody would close
         pools = self._connection_pools
         if self.alias not in pools:
             if self.settings_dict["CONN_MAX_AGE"] != 0:
@@ -110,9 +121,15 @@ class DatabaseWrapper(Unguarded):
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()
         options = self.settings_dict["OPTIONS"]
-        if "cursor_factory" not in options:
-            by_server = options.get("server_side_binding") is True
-            params["cursor_factory"] = driver.ServerBindingCursor if by_server else driver.Cursor
+        by_server = options.get("server_side_binding") is True
+        usual = driver.ServerBindingCursor if by_server else driver.Cursor
+        params["cursor_factory"] = options.get("cursor_factory", usual)
+        if not issubclass(params["cursor_factory"], driver.SyncFace):
+            raise ImproperlyConfigured(
+                f"OPTIONS['cursor_factory'] is {params['cursor_factory'].__qualname__}, which is no subclass of"
+                " async_postgres.driver.Cursor or ServerBindingCursor: psycopg's sync cursors need its sync"
+                " connections."
+            )
         return params
 
     def create_cursor(self, name: str | None = None) -> Any:
