@@ -27,7 +27,8 @@ def traced(target: str) -> Iterator[None]:
 
     At the end a request's tree is printed from the file: the order that took longest.
     """
-    provider = TracerProvider(resource=Resource({"service.name": "food-delivery"}))
+    name = os.environ.get("OTEL_SERVICE_NAME", "food-delivery")
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
     with ExitStack() as stack:
         exporter: SpanExporter
         if target == COLLECTOR:
