@@ -278,7 +278,8 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: A
         stack.extend((frame,))
         if group is not None and awaitables.holds(awaitable, group):
             return True
-        awaitable = below
+        # One that steps through a coroutine of its own does not say that it awaits that.
+        awaitable = handed_over(frame) if below is None else below
         waiter = bridge_frame_waiter(frame, switches)
         if waiter is None:
             continue

@@ -12,15 +12,14 @@ _WRAPPING = "greenprof/greenhack/wrapping.py"
 # What stands between the program's code and those that play a part.
 _INTERNAL = {
     _CROSSING: ("_await_elsewhere", "_plain.<locals>.plain", "_end"),
-    _CONTEXTS: ("in_context", "_awaiting"),
+    _CONTEXTS: ("_awaiting",),
     _OWN_LOOP: (
         "OwnLoop.__init__",
-        "OwnLoop.stop",
+        "OwnLoop._end",
         "start_loop",
         "start_for_blocking",
         "stop_loop",
         "_at_exit",
-        "_cancel_all",
     ),
     _WRAPPING: (
         "exempt.<locals>.call",
@@ -43,8 +42,11 @@ BRIDGE = Bridge(
     roles={
         # The awaitable is in the bridge frames: an await site that held it would keep tasks alive.
         (_CROSSING, "await_"): Role(Part.AWAIT_SITE),
-        (_CROSSING, "as_async.<locals>.run"): Role(Part.BRIDGE_FRAME, ("child",)),
-        (_OWN_LOOP, "OwnLoop._serve"): Role(Part.BRIDGE_FRAME, ("owner",)),
+        (_CROSSING, "as_async.<locals>.run"): Role(Part.BRIDGE_FRAME, ("child",), ("awaitable",)),
+        (_OWN_LOOP, "OwnLoop._serve"): Role(Part.BRIDGE_FRAME, ("owner",), ("awaitable",)),
+        # Steps through what is awaited by itself, in a context that the task cannot enter.
+        (_CONTEXTS, "in_context"): Role(Part.TRAMPOLINE, ("steps",)),
+        (_OWN_LOOP, "OwnLoop.stop"): Role(Part.AWAIT_SITE, ("ending",)),
         (_OWN_LOOP, "OwnLoop._run"): Role(Part.HUB),
         **{
             (path, name): Role(Part.INTERNAL) for path, names in _INTERNAL.items() for name in names

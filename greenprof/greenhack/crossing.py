@@ -37,10 +37,12 @@ MAX_REFUSALS = 100
 class SyncGreenlet(greenlet):
     """Runs sync code that may wait for awaitables; its parent runs the coroutine that awaits."""
 
-    __slots__ = ("context", "handed", "task")
+    __slots__ = ("context", "entered", "handed", "task")
 
     context: Context
-    """The coroutine's own; what runs in another one has entered that by itself."""
+    """The coroutine's own."""
+    entered: Context | None
+    """Another one, which the code that waits has entered by itself."""
     handed: Any
     """The awaitable on its way to the coroutine. Not kept, here or in a frame: what a suspended
     greenlet holds, the garbage collector cannot see, and an abandoned task would stay for good."""
@@ -64,7 +66,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     current = getcurrent()
     if type(current) is SyncGreenlet:
         if current.gr_context is not current.context:
-            awaitable = _out_of_context(current, awaitable)
+            current.entered = _entered_by(current, awaitable)
         current.handed = awaitable
         del awaitable
         return current.parent.switch()  # type: ignore[union-attr, no-any-return]
@@ -76,11 +78,11 @@ def await_(awaitable: Awaitable[T]) -> T:
     return own.greenlet.switch()  # type: ignore[no-any-return]
 
 
-def _out_of_context(current: SyncGreenlet, awaitable: Any) -> Any:
-    """An awaitable for code that runs in a context of its own: a coroutine's, or `Context.run`'s."""
+def _entered_by(current: SyncGreenlet, awaitable: Any) -> Context:
+    """The context of code that runs in one of its own, by `Context.run`; refuses a coroutine's."""
     if _is_eager(current):
         raise refused(awaitable)
-    return in_context(awaitable, context_of(current))
+    return context_of(current)
 
 
 def _is_eager(current: SyncGreenlet) -> bool:
@@ -162,6 +164,7 @@ def as_async(function: Any = None, /) -> Any:
         context = here.gr_context or context_of(here)
         child = SyncGreenlet(function, here)
         child.gr_context = child.context = context
+        child.entered = None
         if _EAGER:
             child.task = _task_id()
         result = child.switch(*args, **kwargs)
@@ -170,7 +173,11 @@ def as_async(function: Any = None, /) -> Any:
             child.handed = None
             error: BaseException | None = None
             try:
-                value = await awaitable
+                if child.entered is None:
+                    value = await awaitable
+                else:
+                    entered, child.entered = child.entered, None
+                    value = await in_context(awaitable, entered)
             except BaseException as caught:
                 error = caught
             if _EAGER and getcurrent() is not here:  # the first step was somewhere else

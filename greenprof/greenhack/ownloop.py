@@ -16,8 +16,7 @@ import signal
 import threading
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
-from contextvars import Context
-from typing import Any, cast
+from typing import Any
 
 from greenlet import getcurrent, greenlet
 
@@ -30,16 +29,23 @@ Factory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class _Here(threading.local):
-    """What this thread has; a thread's own goes with it."""
+    """What this thread has."""
 
     loop: OwnLoop | None = None
+    closer: _Closer | None = None
 
 
-class _Stop:
-    """Handed over instead of an awaitable: the task is to end."""
+class _Closer:
+    """Goes with its thread, and stops the thread's loop then if nobody has."""
+
+    def __init__(self, own: OwnLoop) -> None:
+        self._own = own
+
+    def __del__(self) -> None:
+        if self._own.pid == os.getpid() and self._own.thread == threading.get_ident():
+            self._own.stop(joins=False)
 
 
-_STOP = _Stop()
 _here = _Here()
 _forked = False
 
@@ -57,10 +63,15 @@ class OwnLoop:
         context = context_of(self.owner)
         # One that was entered by Context.run cannot be entered by the task.
         self._context = context if can_be_entered(context) else None
+        # Counts the tasks: there is another one after one that did not want to be interrupted.
+        self._number = 0
         self._task: asyncio.Task[None] = self._new_task()
         # Who waits: the sync code, while the loop runs. And what is to be raised there.
         self._waits = False
         self._raise: BaseException | None = None
+        # What a new task begins with.
+        self._first: BaseException | None = None
+        self._ended = False
         self._handler: Any = None
         self.greenlet.switch()
         self._take_interrupts()
@@ -75,8 +86,8 @@ class OwnLoop:
             try:
                 self.loop.run_until_complete(self._task)
             except BaseException as error:
-                if self._task.done():
-                    return
+                if self._task.done() or self._ended:
+                    raise
                 again = self._raise is not None
                 self._raise = error
                 if not again:
@@ -86,21 +97,20 @@ class OwnLoop:
                     continue
                 # The second time it does not wait for that.
                 self._raise = None
-                self._task = self._new_task()
-                self._waits = False
                 self._first = error
+                self._number += 1
+                self._task = self._new_task()
                 continue
             return
 
     async def _serve(self) -> None:
         """Await whatever the sync code hands over: the task of all its awaits."""
-        owner, loop = self.owner, self.loop
-        task = self._task
+        owner, loop, number = self.owner, self.loop, self._number
         value: Any = None
         error, self._first = self._first, None
         while True:
             self._waits = False
-            _leave_task(loop, task)
+            _leave_task(loop, self._task)
             asyncio._set_running_loop(None)
             try:
                 if error is None:
@@ -110,31 +120,26 @@ class OwnLoop:
             finally:
                 error = None
                 asyncio._set_running_loop(loop)
-                _enter_task(loop, task)
+                _enter_task(loop, self._task)
             awaitable, self.handed = self.handed, None
-            if awaitable is _STOP:
-                return
             self._waits = True
-            if owner.gr_context is not self._context:
-                awaitable = in_context(awaitable, cast("Context", owner.gr_context))
-            value = None
+            entered = owner.gr_context
             try:
-                value = await awaitable
+                if entered is self._context or entered is None:
+                    value = await awaitable
+                else:
+                    value = await in_context(awaitable, entered)
             except BaseException as caught:
                 error = caught
-            if task is not self._task:
+            if self._ended or number != self._number:
                 return  # the sync code has gone on without it
             if self._raise is not None:
-                error = self._interrupted(task, error)
+                error = self._interrupted(error)
 
-    _first: BaseException | None = None
-
-    def _interrupted(
-        self, task: asyncio.Task[None], error: BaseException | None
-    ) -> BaseException | None:
+    def _interrupted(self, error: BaseException | None) -> BaseException | None:
         """What the sync code gets after the task was cancelled for the sake of another error."""
         raised, self._raise = self._raise, None
-        task.uncancel()
+        self._task.uncancel()
         if raised is not None and error is not None and error is not raised:
             raised.__context__ = error
         return raised
@@ -155,40 +160,39 @@ class OwnLoop:
         # Wakes the loop as well, which may be waiting.
         self.loop.call_soon_threadsafe(self._task.cancel)
 
-    def stop(self, *, at_exit: bool = False) -> None:
+    def stop(self, *, joins: bool = True) -> None:
         """End the task, and what else runs on the loop; close the loop."""
+        if self.loop.is_closed():
+            return
         if self._handler is not None and signal.getsignal(signal.SIGINT) == self._handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not self.greenlet.dead:
-            self.handed = _STOP
-            self.greenlet.parent = getcurrent()
-            self.greenlet.switch()
         try:
-            _cancel_all(self.loop)
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            if not at_exit:  # else its threads have ended, and no thread starts any more
-                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            if not self.greenlet.dead:
+                self.handed = ending = self._end(joins)  # noqa: F841: stacks read it
+                self.greenlet.parent = getcurrent()
+                self.greenlet.switch()
         finally:
             self.loop.close()
 
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel a loop's tasks, and let them end; say what they raised instead."""
-    tasks = asyncio.all_tasks(loop)
-    if not tasks:
-        return
-    for task in tasks:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    for task in tasks:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            loop.call_exception_handler(
-                {
-                    "message": "unhandled exception while greenhack's loop was stopped",
-                    "exception": error,
-                    "task": task,
-                }
-            )
+    async def _end(self, joins: bool) -> None:
+        """Cancel a loop's tasks and let them end; say what they raised instead."""
+        self._ended = True
+        tasks = asyncio.all_tasks() - {self._task}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception while greenhack's loop was stopped",
+                        "exception": error,
+                        "task": task,
+                    }
+                )
+        await self.loop.shutdown_asyncgens()
+        if joins:  # it takes another thread, which cannot be had where this one ends
+            await self.loop.shutdown_default_executor()
 
 
 def of(current: greenlet) -> OwnLoop | None:
@@ -242,6 +246,8 @@ def start_loop(*, loop_factory: Factory | None = None) -> asyncio.AbstractEventL
         )
     own = OwnLoop(loop_factory or asyncio.new_event_loop)
     _here.loop = own
+    if threading.current_thread() is not threading.main_thread():
+        _here.closer = _Closer(own)
     return own.loop
 
 
@@ -271,7 +277,7 @@ def _at_exit() -> None:
     own = _here.loop
     if own is not None and not own._waits:
         _here.loop = None
-        own.stop(at_exit=True)
+        own.stop(joins=False)
 
 
 def _after_fork_in_child() -> None:

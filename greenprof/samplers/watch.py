@@ -293,7 +293,7 @@ class Watch:
         if task is None or id(task) in accounted:
             return
         loop = task.get_loop()
-        if task.done() or loops.current_task(loop) is task:
+        if task.done() or loops.current_task(loop) is task or awaitables.is_entered(task):
             return
         ident = self._host.thread_of_loop(loop)
         waiter = awaitables.waiter_of(task)
