@@ -156,6 +156,7 @@ def test_it_ends_as_it_began(postgres: Postgres) -> None:
 
 
 def test_a_hundred_slow_orders_take_one_thread_and_little_longer_than_one() -> None:
+    # Without a server that is there already: it starts its own.
     done = run_python(FOLDER / "run.py", "--customers", "100", "--orders", "1", "--delay", "1")
     serving, orders, threads = done.stdout.splitlines()
     assert serving.startswith("serving http://127.0.0.1:")

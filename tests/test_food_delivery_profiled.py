@@ -139,7 +139,7 @@ def test_its_traces_lead_from_the_request_to_what_it_awaits(
         views = [span for span in below[request.span] if span.name == "food_delivery"]
         assert len(views) == 1
         awaits = Counter(span.name for span in below[views[0].span])
-        assert awaits["await async_postgres.driver.SyncFace.execute"] == 3
+        assert awaits["await async_postgres.driver.SyncCursor.execute"] == 3
         assert awaits["await httpx._client.AsyncClient.post"] == 1
         assert awaits["await delivery.browsers.notify"] <= 1
         for span in below[views[0].span]:

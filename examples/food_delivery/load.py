@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import re
+import ssl
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -20,6 +21,8 @@ from websockets.asyncio.client import connect
 
 DISHES = ("soup", "pizza", "curry", "dumplings", "salad", "unicorn")
 LIMIT_S = 300.0
+# Made once: each client would read all of the system's certificates, for an address that needs none.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 
 
@@ -75,7 +78,7 @@ async def customer(
     choice = random.Random(number)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=base_url, timeout=LIMIT_S, trust_env=False)
+            httpx.AsyncClient(base_url=base_url, timeout=LIMIT_S, trust_env=False, verify=NO_TLS)
         )
         page = await client.get(f"/customers/{number}/")
         page.raise_for_status()

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from functools import wraps
-from inspect import getattr_static
+from inspect import getattr_static, iscoroutinefunction
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
@@ -106,15 +106,20 @@ class DatabaseWrapper(Unguarded):
         if self.alias not in pools:
             if self.settings_dict["CONN_MAX_AGE"] != 0:
                 raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
+            checks = self.settings_dict["CONN_HEALTH_CHECKS"]
+            chosen = {
+                "check": driver.Pool.check_connection if checks else None,
+                **({} if options is True else options),
+            }
+            for callback in ("check", "reset"):
+                if chosen.get(callback) and not iscoroutinefunction(chosen[callback]):
+                    chosen[callback] = greenhack.as_async(chosen[callback])
             pools[self.alias] = driver.Pool(
                 kwargs={**self.get_connection_params(), "autocommit": True},
                 connection_class=driver.Connection,
                 open=False,
                 configure=greenhack.as_async(self._configure_connection),
-                check=driver.Pool.check_connection
-                if self.settings_dict["CONN_HEALTH_CHECKS"]
-                else None,
-                **({} if options is True else options),
+                **chosen,
             )
         return pools[self.alias]
 
@@ -124,7 +129,7 @@ class DatabaseWrapper(Unguarded):
         by_server = options.get("server_side_binding") is True
         usual = driver.ServerBindingCursor if by_server else driver.Cursor
         params["cursor_factory"] = options.get("cursor_factory", usual)
-        if not issubclass(params["cursor_factory"], driver.SyncFace):
+        if not issubclass(params["cursor_factory"], driver.SyncCursor):
             raise ImproperlyConfigured(
                 f"OPTIONS['cursor_factory'] is {params['cursor_factory'].__qualname__}, which is no subclass of"
                 " async_postgres.driver.Cursor or ServerBindingCursor: psycopg's sync cursors need its sync"

@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
     return getattr(psycopg, name)
 
 
-class SyncFace(CursorMixin):
+class SyncCursor(CursorMixin):
     """What Django asks of a cursor, over whichever async cursor comes next in the line of classes."""
 
     @exempt
@@ -96,7 +96,7 @@ class SyncFace(CursorMixin):
         self.close()
 
 
-class ServerSideFace(SyncFace):
+class ServerSideSyncCursor(SyncCursor):
     """The same for cursors whose rows are still on the server."""
 
     def _fetched(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -108,19 +108,19 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await coroutine
 
 
-class Cursor(SyncFace, AsyncClientCursor[Any]):  # type: ignore[misc]
+class Cursor(SyncCursor, AsyncClientCursor[Any]):  # type: ignore[misc]
     """Django's usual one: psycopg puts the parameters into the statement."""
 
 
-class ServerBindingCursor(SyncFace, AsyncCursor[Any]):  # type: ignore[misc]
+class ServerBindingCursor(SyncCursor, AsyncCursor[Any]):  # type: ignore[misc]
     """For OPTIONS["server_side_binding"]: the server does."""
 
 
-class ServerSideCursor(ServerSideFace, ClientCursorMixin[Any, Any], AsyncServerCursor[Any]):  # type: ignore[misc]
+class ServerSideCursor(ServerSideSyncCursor, ClientCursorMixin[Any, Any], AsyncServerCursor[Any]):  # type: ignore[misc]
     """What `.iterator()` reads from: rows stay on the server until they are asked for."""
 
 
-class ServerBindingServerSideCursor(ServerSideFace, AsyncServerCursor[Any]):  # type: ignore[misc]
+class ServerBindingServerSideCursor(ServerSideSyncCursor, AsyncServerCursor[Any]):  # type: ignore[misc]
     """The same for OPTIONS["server_side_binding"]."""
 
 
