@@ -238,13 +238,13 @@ async def check_what_waits_for_a_lock_holds_nobody_up() -> None:
         on_own_connection(lambda: Customer.objects.create(name="locked"))
     )
     order: list[str] = []
-    locked = asyncio.Event()
+    locked, passed = asyncio.Event(), asyncio.Event()
 
     def holder() -> None:
         with transaction.atomic():
             Customer.objects.select_for_update().get(pk=customer.pk)
             locked.set()
-            one("select pg_sleep(0.3)")
+            greenhack.await_(passed.wait())
             order.append("held")
 
     def waiter() -> None:
@@ -255,6 +255,7 @@ async def check_what_waits_for_a_lock_holds_nobody_up() -> None:
     def passer() -> None:
         Customer.objects.count()
         order.append("passed")
+        passed.set()
 
     holding = asyncio.create_task(on_own_connection(holder))
     await locked.wait()
@@ -460,9 +461,14 @@ async def check_a_client_that_leaves_cancels_its_query() -> None:
 async def nothing_is_left() -> None:
     """Every connection is back in the pool, and no statement runs."""
     [pool] = [pool for pools in DatabaseWrapper._pools.values() for pool in pools.values()]
-    stats = pool.get_stats()
-    assert stats["pool_available"] == stats["pool_size"], stats
-    active = "select count(*) from pg_stat_activity where datname = current_database() and state <> 'idle'"
+    async with asyncio.timeout(10):
+        # It may still be making one that was asked for meanwhile.
+        while (stats := pool.get_stats())["pool_available"] != stats["pool_size"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    active = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and state <> 'idle'"
+    )
     assert await asyncio.create_task(on_own_connection(lambda: one(active))) == 1
 
 
