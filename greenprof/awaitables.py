@@ -107,8 +107,7 @@ def root_frame(task: Any) -> FrameType | None:
 
 
 def is_entered(task: Any) -> bool:
-    """Whether a task's coroutine is neither suspended nor done: it runs, or a greenlet that it has
-    switched to does."""
+    """Whether a task's coroutine runs, or a greenlet does that it has switched to."""
     return getattr(coroutine_of(task), "cr_running", False) is True
 
 

@@ -41,8 +41,8 @@ class SyncGreenlet(greenlet):
 
     context: Context
     """The coroutine's own."""
-    entered: Context | None
-    """Another one, which the code that waits has entered by itself."""
+    entered: Any
+    """The one that the code that waits has entered by itself, else None."""
     handed: Any
     """The awaitable on its way to the coroutine. Not kept, here or in a frame: what a suspended
     greenlet holds, the garbage collector cannot see, and an abandoned task would stay for good."""
@@ -65,17 +65,30 @@ def await_(awaitable: Awaitable[T]) -> T:
     """
     current = getcurrent()
     if type(current) is SyncGreenlet:
-        if current.gr_context is not current.context:
-            current.entered = _entered_by(current, awaitable)
+        try:
+            if current.gr_context is not current.context:
+                current.entered = _entered_by(current, awaitable)
+        except AttributeError:  # its memory is being freed, and it is given the chance to clean up
+            raise _over(awaitable) from None
         current.handed = awaitable
-        del awaitable
-        return current.parent.switch()  # type: ignore[union-attr, no-any-return]
+        below: Any = current.parent
+        del awaitable, current  # a greenlet that is its own last reference stays for good
+        return below.switch()  # type: ignore[no-any-return]
     own = ownloop.of(current)
     if own is None:
         return _await_elsewhere(awaitable)  # type: ignore[no-any-return]
     own.handed = awaitable
     del awaitable
     return own.greenlet.switch()  # type: ignore[no-any-return]
+
+
+def _over(awaitable: Any) -> LoopStateError:
+    """The error for an awaitable in sync code that has lost its coroutine; it is closed."""
+    if asyncio.iscoroutine(awaitable):
+        awaitable.close()
+    return LoopStateError(
+        "the coroutine of this code was closed: nothing can be awaited here any more"
+    )
 
 
 def _entered_by(current: SyncGreenlet, awaitable: Any) -> Context:
@@ -180,15 +193,15 @@ def as_async(function: Any = None, /) -> Any:
                     value = await in_context(awaitable, entered)
             except BaseException as caught:
                 error = caught
-            if _EAGER and getcurrent() is not here:  # the first step was somewhere else
-                child.parent = here = getcurrent()
             # Outside of `except`, or what the sync code raises later would have it as context.
-            if error is None:
-                result = child.switch(value)
-                continue
             try:
                 if type(error) is GeneratorExit:
                     result = _end(child, error)
+                    continue
+                if _EAGER and getcurrent() is not here:  # the first step was somewhere else
+                    child.parent = here = getcurrent()
+                if error is None:
+                    result = child.switch(value)
                 else:
                     result = child.throw(type(error), error, error.__traceback__)
             finally:
@@ -229,26 +242,25 @@ def _check_plain(function: Any) -> None:
         )
 
 
-def _end(child: SyncGreenlet, error: BaseException) -> Any:
+def _end(child: SyncGreenlet, closing: BaseException) -> Any:
     """Bring sync code to its end whose coroutine is closed: what it awaits now is refused."""
-    for _ in range(MAX_REFUSALS):
-        try:
-            result = child.throw(type(error), error, error.__traceback__)
-        except greenlet_module.error:
+    try:
+        # The garbage collector closes it in whatever greenlet it runs.
+        child.parent = getcurrent()
+        result = child.throw(type(closing), closing, closing.__traceback__)
+        for _ in range(MAX_REFUSALS):
             if child.dead:
-                raise
-            # Closed by another thread's garbage collection: greenlet ends it in its own thread.
-            raise error from None
+                return result
+            result = child.throw(_over(child.handed))
+        _over(child.handed)
+    except (greenlet_module.error, ValueError):
         if child.dead:
-            return result
-        awaitable, child.handed = child.handed, None
-        if asyncio.iscoroutine(awaitable):
-            awaitable.close()
-        error = LoopStateError(
-            "the coroutine of this code was closed: nothing can be awaited here any more"
-        )
-    name = getattr(child, "__name__", "sync code")
+            raise
+        # Closed by another thread's garbage collection: its own thread ends it, by greenlet.
+        raise closing from None
+    finally:
+        del closing  # or its traceback would keep this frame, and that the greenlet
     raise LoopStateError(
-        f"{name} does not end: its coroutine was closed, and it went on awaiting "
+        f"sync code does not end: its coroutine was closed, and it went on awaiting "
         f"{MAX_REFUSALS} times"
     )

@@ -168,7 +168,8 @@ class OwnLoop:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             if not self.greenlet.dead:
-                self.handed = ending = self._end(joins)  # noqa: F841: stacks read it
+                # In a variable as well, for stacks.
+                self.handed = ending = self._end(joins)  # noqa: F841
                 self.greenlet.parent = getcurrent()
                 self.greenlet.switch()
         finally:
@@ -200,6 +201,8 @@ def of(current: greenlet) -> OwnLoop | None:
     own = _here.loop
     if own is None or own.owner is not current or own._waits:
         return None
+    if current.gr_context is not own._context and asyncio.current_task(own.loop) is not None:
+        return None  # an eager task's first step, which has a context of its own
     return own
 
 

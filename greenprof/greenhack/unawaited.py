@@ -14,7 +14,7 @@ __all__ = ["Unawaited"]
 # What inspect, asyncio and profilers ask of coroutines and generators.
 _COROUTINES = ("cr_", "gi_", "ag_")
 _USES = (
-    *("bool", "len", "iter", "contains", "getitem", "setitem", "delitem", "call"),
+    *("len", "iter", "contains", "getitem", "setitem", "delitem", "call"),
     *("enter", "exit", "int", "float", "index", "lt", "le", "gt", "ge", "add", "radd", "sub"),
     *("rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "and", "or", "neg"),
 )
@@ -51,6 +51,9 @@ class Unawaited(Coroutine[Any, Any, Any]):
         if name.startswith((*_COROUTINES, "__")):
             return getattr(self._coroutine, name)
         raise self._misused()
+
+    def __bool__(self) -> bool:
+        return True  # asyncio asks its tasks' coroutines
 
     def __repr__(self) -> str:
         return f"<{self._name()}() waits for a loop: {self._complaint()}>"
