@@ -77,6 +77,9 @@ def await_(awaitable: Awaitable[T]) -> T:
     own = ownloop.of(current)
     if own is None:
         return _await_elsewhere(awaitable)  # type: ignore[no-any-return]
+    if modes.blocking and not inspect.isawaitable(awaitable):
+        # From an `as_async` function, which is plain in this mode.
+        return awaitable  # type: ignore[unreachable]
     own.handed = awaitable
     del awaitable
     return own.greenlet.switch()  # type: ignore[no-any-return]
@@ -110,7 +113,7 @@ def _await_elsewhere(awaitable: Any) -> Any:
     """`await_` in a greenlet that nobody awaits for."""
     if modes.blocking and asyncio._get_running_loop() is None:
         if not inspect.isawaitable(awaitable):
-            return awaitable  # from an `as_async` function, which is plain in this mode
+            return awaitable
         ownloop.start_for_blocking()
         return await_(awaitable)
     raise refused(awaitable)
@@ -221,6 +224,7 @@ def _plain(function: Callable[..., Any], run: Callable[..., Any]) -> Callable[..
             return function(*args, **kwargs)
         return run(*args, **kwargs)  # a coroutine calls it, and awaits what it gets
 
+    plain.greenhack_plain = function  # type: ignore[attr-defined]
     return plain
 
 

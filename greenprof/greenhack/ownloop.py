@@ -14,9 +14,11 @@ import atexit
 import os
 import signal
 import threading
+import time
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from greenlet import getcurrent, greenlet
 
@@ -48,6 +50,10 @@ class _Closer:
 
 _here = _Here()
 _forked = False
+# Of other threads, which have to be asked to end theirs.
+_elsewhere: WeakSet[OwnLoop] = WeakSet()
+#: How long the interpreter's end waits for those.
+THREADS_END_S = 2.0
 
 
 class OwnLoop:
@@ -58,6 +64,8 @@ class OwnLoop:
         self.thread = threading.get_ident()
         self.owner = getcurrent()
         self.loop = factory()
+        # Of the loop's callbacks one runs the sync code, which is as slow as it likes.
+        self.loop.slow_callback_duration = float("inf")
         self.greenlet = greenlet(self._run, self.owner)
         self.handed: Any = None
         context = context_of(self.owner)
@@ -156,7 +164,11 @@ class OwnLoop:
     def _interrupt(self, number: int, frame: Any) -> None:
         if not self._waits or self._raise is not None or os.getpid() != self.pid:
             signal.default_int_handler(number, frame)
-        self._raise = KeyboardInterrupt()
+        self.interrupt(KeyboardInterrupt())
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raise an error in the sync code that waits, once what it waits for has cleaned up."""
+        self._raise = error
         # Wakes the loop as well, which may be waiting.
         self.loop.call_soon_threadsafe(self._task.cancel)
 
@@ -251,6 +263,7 @@ def start_loop(*, loop_factory: Factory | None = None) -> asyncio.AbstractEventL
     _here.loop = own
     if threading.current_thread() is not threading.main_thread():
         _here.closer = _Closer(own)
+        _elsewhere.add(own)
     return own.loop
 
 
@@ -281,10 +294,26 @@ def _at_exit() -> None:
     if own is not None and not own._waits:
         _here.loop = None
         own.stop(joins=False)
+    _end_waits_elsewhere()
+
+
+def _end_waits_elsewhere() -> None:
+    """End the threads that wait for their loops: of those that are left, daemon threads.
+
+    Python ends them in mid-air otherwise, which crashes it where a greenlet other than a thread's
+    first one runs.
+    """
+    deadline = time.monotonic() + THREADS_END_S
+    waiting = [own for own in _elsewhere if own._waits and not own.loop.is_closed()]
+    for own in waiting:
+        own.interrupt(SystemExit())
+    while time.monotonic() < deadline and not all(own.loop.is_closed() for own in waiting):
+        time.sleep(0.001)
 
 
 def _after_fork_in_child() -> None:
     global _forked
+    _elsewhere.clear()
     if _here.loop is not None:
         _forked = True
         _keep(_here.loop)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from greenprof.errors import OptionError
@@ -126,35 +126,6 @@ class SyncManager(Generic[T]):
         return getattr(self._manager, name)
 
 
-class SyncIterator(Generic[T]):
-    """An async iterator that ``for`` takes as well; anything else is its own."""
-
-    def __init__(self, iterator: AsyncIterator[T]) -> None:
-        self._iterator = iterator
-
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        try:
-            return await_(self._iterator.__anext__())
-        except StopAsyncIteration:
-            pass
-        raise StopIteration
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self._iterator
-
-    def close(self) -> None:
-        """End an async generator before it is through, as leaving the loop early does not."""
-        aclose = getattr(self._iterator, "aclose", None)
-        if aclose is not None:
-            await_(aclose())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
-
-
 class SyncIterable(Generic[T]):
     """Something that can be iterated over asynchronously, again and again, as a list can."""
 
@@ -169,6 +140,49 @@ class SyncIterable(Generic[T]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterable, name)
+
+
+class SyncIterator(SyncIterable[T]):
+    """An async iterator that ``for`` takes as well; anything else is its own."""
+
+    def __init__(self, iterator: AsyncIterator[T]) -> None:
+        super().__init__(iterator)
+        self._iterator = iterator
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return await_(self._iterator.__anext__())
+        except StopAsyncIteration:
+            pass
+        raise StopIteration
+
+    def close(self) -> None:
+        """End an async generator before it is through, as leaving the loop early does not."""
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
+            await_(aclose())
+
+
+@overload
+def exempt_cm(given: AbstractAsyncContextManager[T, Any], /) -> SyncManager[T]: ...
+
+
+@overload
+def exempt_cm(
+    given: Callable[P, AbstractAsyncContextManager[T, Any]],
+    /,
+    *,
+    blocking: Callable[..., AbstractContextManager[T, Any]] | None = None,
+) -> Callable[P, SyncManager[T]]: ...
+
+
+@overload
+def exempt_cm(
+    *, blocking: Callable[..., AbstractContextManager[Any, Any]] | None = None
+) -> Callable[[Callable[P, AbstractAsyncContextManager[T, Any]]], Callable[P, SyncManager[T]]]: ...
 
 
 def exempt_cm(given: Any = None, /, *, blocking: Callable[..., Any] | None = None) -> Any:
@@ -193,6 +207,38 @@ def exempt_cm(given: Any = None, /, *, blocking: Callable[..., Any] | None = Non
         return SyncManager(_make(given, args, kwargs))
 
     return make
+
+
+@overload
+def exempt_it(given: AsyncIterator[T], /) -> SyncIterator[T]: ...
+
+
+@overload
+def exempt_it(given: AsyncIterable[T], /) -> SyncIterable[T]: ...
+
+
+@overload
+def exempt_it(
+    given: Callable[P, AsyncIterator[T]],
+    /,
+    *,
+    blocking: Callable[..., Iterable[T]] | None = None,
+) -> Callable[P, SyncIterator[T]]: ...
+
+
+@overload
+def exempt_it(
+    given: Callable[P, AsyncIterable[T]],
+    /,
+    *,
+    blocking: Callable[..., Iterable[T]] | None = None,
+) -> Callable[P, SyncIterable[T]]: ...
+
+
+@overload
+def exempt_it(
+    *, blocking: Callable[..., Iterable[Any]] | None = None
+) -> Callable[[Callable[P, AsyncIterator[T]]], Callable[P, SyncIterator[T]]]: ...
 
 
 def exempt_it(given: Any = None, /, *, blocking: Callable[..., Any] | None = None) -> Any:
