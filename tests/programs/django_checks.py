@@ -26,6 +26,7 @@ import django  # noqa: E402
 django.setup()
 
 import psycopg  # noqa: E402
+from asgiref.sync import sync_to_async  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.core.exceptions import SynchronousOnlyOperation  # noqa: E402
 from django.core.management import call_command  # noqa: E402
@@ -383,6 +384,11 @@ def slow_view(request: Any) -> HttpResponse:
     return HttpResponse("never")
 
 
+async def slow_async_view(request: Any) -> HttpResponse:
+    await sync_to_async(slow_view)(request)
+    return HttpResponse("never")
+
+
 urlpatterns = [
     path("sync/", sync_view),
     path("as_async/", as_async_view),
@@ -391,6 +397,7 @@ urlpatterns = [
     path("streaming_by_await/", streaming_by_await_view),
     path("failing/", failing_view),
     path("slow/", slow_view),
+    path("slow_async/", slow_async_view),
 ]
 
 
@@ -448,8 +455,9 @@ async def check_an_error_of_a_view_is_an_answer() -> None:
 
 
 async def check_a_client_that_leaves_cancels_its_query() -> None:
-    assert await answered(LoopHandler(), "slow", leave_after_s=0.3) == (0, "")
-    await nothing_is_left()
+    for address in ("slow", "slow_async"):
+        assert await answered(LoopHandler(), address, leave_after_s=0.3) == (0, "")
+        await nothing_is_left()
     found = await asyncio.create_task(
         on_own_connection(
             lambda: Customer.objects.filter(name__in=("gone before", "failed")).count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -71,6 +72,16 @@ async def close_pools() -> None:
     """Closes the running loop's pools: at the end of whoever runs it."""
     for pool in DatabaseWrapper._pools.pop(asyncio.get_running_loop(), {}).values():
         await pool.close()
+
+
+@atexit.register
+def close_pools_of_script() -> None:
+    """For programs that called `start_loop`: the loop's end would cancel a pool's workers, who then go on trying.
+
+    It is called before greenhack's own, which was registered earlier.
+    """
+    if DatabaseWrapper._pools and greenhack.can_await():
+        greenhack.await_(close_pools())
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:

@@ -9,8 +9,9 @@ one, is awaited from there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction
@@ -30,41 +31,80 @@ class LoopExecutor(Executor):
     For what is left of that: signals at a request's begin and end, and the ORM's async methods in async views.
     """
 
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
     def submit(self, call: Callable[..., R], /, *args: Any, **options: Any) -> Future[R]:
+        # A query that was cancelled is not over yet, and its connection is what the next call may give back.
+        ending = {task for task in self._running if task.cancelling()} - {asyncio.current_task()}
+
         @greenhack.as_async
-        def run() -> R:
+        def called() -> R:
             return call(*args, **options)
 
+        async def run() -> R:
+            if ending:
+                await asyncio.wait(ending)
+            return await called()
+
         task = asyncio.get_running_loop().create_task(run())
-        future: Future[R] = Future()
-        future.set_running_or_notify_cancel()
-        task.add_done_callback(lambda done: _hand_over(done, future))
-        return future
+        self._running.add(task)
+        return OfTask(task, self._running.discard)
+
+    async def ended(self) -> None:
+        """Waits for what nobody waits for any more, such as the query of a request that was cancelled."""
+        if self._running:
+            await asyncio.wait(self._running)
 
 
-def _hand_over(done: asyncio.Task[Any], future: Future[Any]) -> None:
-    if done.cancelled():
-        future.set_exception(asyncio.CancelledError())
-    elif (error := done.exception()) is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(done.result())
+class OfTask(Future[R]):
+    """A task's outcome; to cancel it is to cancel the task."""
+
+    def __init__(self, task: asyncio.Task[R], ended: Callable[[asyncio.Task[R]], None]) -> None:
+        super().__init__()
+        self._task = task
+        task.add_done_callback(ended)
+        task.add_done_callback(self._take_over)
+
+    def cancel(self) -> bool:
+        return self._task.cancel()
+
+    def _take_over(self, task: asyncio.Task[R]) -> None:
+        if task.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+
+@asynccontextmanager
+async def own_connections() -> AsyncIterator[None]:
+    """Database connections of the block's own, and of the tasks that it starts; closed at its end.
+
+    Django handles a request in several tasks, each with a context of its own: made here, all of them find the same
+    ones, and never those of whoever started the server.
+    """
+    for alias in connections:
+        connections[alias] = connections.create_connection(alias)
+    executor = LoopExecutor()
+    try:
+        async with ThreadSensitiveContext(executor=executor):
+            try:
+                yield
+            finally:
+                await executor.ended()
+    finally:
+        await greenhack.as_async(connections.close_all)()
 
 
 class LoopHandler(ASGIHandler):
     """See above. All that it changes of Django's is who calls the middleware chain, and how."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async with ThreadSensitiveContext(executor=LoopExecutor()):
-            # Django handles a request in several tasks, and each has its own context: connections are made here,
-            # for all of them to find the same, and never those of whoever started the server.
-            for alias in connections:
-                connections[alias] = connections.create_connection(alias)
-            try:
-                await super().__call__(scope, receive, send)
-            finally:
-                # As a rule request_finished has closed them; a request that was cancelled may have got no so far.
-                await greenhack.as_async(connections.close_all)()
+        async with own_connections():
+            await super().__call__(scope, receive, send)
 
     def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002 - the sync chain, always
         super().load_middleware(is_async=False)

@@ -67,7 +67,7 @@ DATABASES = {
         "PASSWORD": unquote(_database.password or ""),
         "HOST": _database.hostname or "",
         "PORT": str(_database.port or ""),
-        "OPTIONS": {"pool": {"min_size": 2, "max_size": 20, "timeout": 60}},
+        "OPTIONS": {"pool": {"min_size": 2, "max_size": 20}},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
