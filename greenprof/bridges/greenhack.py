@@ -40,8 +40,9 @@ _INTERNAL = {
 BRIDGE = Bridge(
     name="greenhack",
     roles={
-        # The awaitable is in the bridge frames: an await site that held it would keep tasks alive.
-        (_CROSSING, "await_"): Role(Part.AWAIT_SITE),
+        # Below a coroutine the awaitable is in the bridge frame alone: an await site that held it
+        # would keep abandoned tasks for good.
+        (_CROSSING, "await_"): Role(Part.AWAIT_SITE, ("awaitable",)),
         (_CROSSING, "as_async.<locals>.run"): Role(Part.BRIDGE_FRAME, ("child",), ("awaitable",)),
         (_OWN_LOOP, "OwnLoop._serve"): Role(Part.BRIDGE_FRAME, ("owner",), ("awaitable",)),
         # Steps through what is awaited by itself, in a context that the task cannot enter.

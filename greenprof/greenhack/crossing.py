@@ -80,8 +80,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     if modes.blocking and not inspect.isawaitable(awaitable):
         # From an `as_async` function, which is plain in this mode.
         return awaitable  # type: ignore[unreachable]
-    own.handed = awaitable
-    del awaitable
+    own.handed = awaitable  # which stays in this frame: its task waits for nobody else
     return own.greenlet.switch()  # type: ignore[no-any-return]
 
 

@@ -178,13 +178,17 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
     code = frame.f_code
     site = _functions.get(id(code)) or _function(code)
     if site.variables:
-        return _first_of(frame, site.variables)
+        found = _first_of(frame, site.variables)
+        if found is not None:
+            return found
     for one in (frame, None if other is None else other.gr_frame):
         if one is None:
             continue
         awaited = _function(one.f_code).awaited
         if awaited:
             return _first_of(one, awaited)
+        if site.variables:
+            continue  # nothing is guessed of a bridge that is described
         awaitable = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
         if len({id(value) for value in awaitable}) == 1:
             return awaitable[0]
