@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -171,6 +172,24 @@ def test_a_hundred_slow_orders_take_one_thread_and_little_longer_than_one() -> N
     assert float(said[1]) < 15
     assert threads == "served in one process, on 1 thread"
     assert done.stderr == ""
+
+
+def test_djangos_own_ways_need_as_many_threads_or_as_much_time() -> None:
+    orders, delay_s = 8, 0.25
+    done = run_python(FOLDER / "compare.py", "--orders", str(orders), "--delay", str(delay_s))
+    found = {
+        name: (float(one), float(many), int(threads))
+        for name, one, many, threads in re.findall(
+            r"^(\S.*?) +(\S+) s +(\S+) s +(\d+)$", done.stdout, re.MULTILINE
+        )
+    }
+    assert len(found) == 3, done.stdout
+    ours, by_threads, one_by_one = found.values()
+    assert one_by_one[1] > orders * delay_s
+    assert ours[1] < one_by_one[1]
+    if sys.platform == "linux":  # where it is known
+        assert ours[2] == 1
+        assert by_threads[2] > orders
 
 
 @pytest.fixture
