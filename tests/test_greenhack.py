@@ -49,6 +49,7 @@ def test_it_is_part_of_the_package() -> None:
     assert "greenhack" in dir(greenprof)
     for name in greenhack.__all__:
         assert getattr(greenhack, name).__doc__, name
+    assert greenhack.ipython.enable.__doc__
 
 
 def test_importing_it_is_light() -> None:

@@ -124,7 +124,7 @@ def test_stacks_above_a_loop(follow: bool, own_loop: asyncio.AbstractEventLoop) 
     } == AT
     # While sync code runs, the loop's task is no other one that is ready, or waits.
     assert state is State.BLOCKED
-    assert [stack.kind for stack in found] == ["thread"]
+    assert {stack.kind for stack in found} == {"thread"}
 
 
 @both_ways

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, TextIO
 
 from greenprof.errors import LoopStateError, NoLoopError
+from greenprof.greenhack import ipython
 from greenprof.greenhack.crossing import as_async, await_, can_await
 from greenprof.greenhack.modes import mode
 from greenprof.greenhack.ownloop import start_loop, stop_loop
@@ -29,6 +30,7 @@ __all__ = [
     "exempt",
     "exempt_cm",
     "exempt_it",
+    "ipython",
     "mode",
     "print_stack",
     "start_loop",
