@@ -417,6 +417,30 @@ def test_a_clean_end_after_an_error() -> None:
     assert "unsupported operand" in finished.stderr.splitlines()[-1]
 
 
+def test_a_task_that_does_not_end() -> None:
+    """At exit it is waited for so long, and named; asyncio itself says more when it goes."""
+    finished = run_python(
+        "-c",
+        HEAD
+        + """
+async def stubborn():
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+from greenprof.greenhack import ownloop
+ownloop.TASKS_END_S = 0.1
+task = greenhack.start_loop().create_task(stubborn())
+add(1)
+""",
+        limit_s=30,
+    )
+    assert "task did not end within 0.1 s of its cancellation at exit" in finished.stderr
+    assert "stubborn()" in finished.stderr
+
+
 def test_a_thread_that_ends() -> None:
     assert run(
         """

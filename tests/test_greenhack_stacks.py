@@ -77,7 +77,7 @@ def test_stacks_below_a_loop(follow: bool) -> None:
     with following(follow):
         asyncio.run(main())
     in_sync = ["~run", "|outer", "~await_", "|~run", "|repository"]
-    in_leaf = [*in_sync, "~call", "~await_", "|*leaf"]
+    in_leaf = [*in_sync, "~await_", "|*leaf"]
     assert {
         "sync": in_sync,
         "awaited": in_leaf,
@@ -111,7 +111,7 @@ def test_stacks_above_a_loop(follow: bool, own_loop: asyncio.AbstractEventLoop) 
         state = greenprof.capture_stack(task).state
         greenhack.await_(other)
     in_sync = AT["sync"]
-    in_leaf = [*in_sync, "~call", "~await_", "|~OwnLoop._serve", "*leaf"]
+    in_leaf = [*in_sync, "~await_", "|~OwnLoop._serve", "*leaf"]
     assert in_sync[-1] == "repository"
     assert {
         "sync": in_sync,
@@ -135,7 +135,7 @@ def test_stacks_of_nested_bridges_above_a_loop(
         outer()
     in_sync = AT["sync"]
     assert in_sync[-5:] == ["outer", "~await_", "|~OwnLoop._serve", "~run", "|repository"]
-    assert AT["awaited"] == [*in_sync, "~call", "~await_", "|*leaf"]
+    assert AT["awaited"] == [*in_sync, "~await_", "|*leaf"]
     assert AT["awaited again"] == AT["awaited"]
 
 
@@ -167,6 +167,15 @@ def test_managers_and_iterators(follow: bool) -> None:
     } == AT
 
 
+def test_no_boundary_where_nothing_is_crossed() -> None:
+    @greenhack.as_async
+    def view() -> None:
+        repository()
+
+    asyncio.run(greenhack.as_async(greenhack.exempt(view))())
+    assert AT["awaited"] == ["~run", "|view", "repository", "~await_", "|*leaf"]
+
+
 @both_ways
 def test_sync_code_in_a_context_of_its_own(follow: bool) -> None:
     def work() -> None:
@@ -180,7 +189,7 @@ def test_sync_code_in_a_context_of_its_own(follow: bool) -> None:
 
     with following(follow):
         asyncio.run(main())
-    in_leaf = ["~run", "|work", "repository", "~call", "~await_", "|~in_context", "~_awaiting"]
+    in_leaf = ["~run", "|work", "repository", "~await_", "|~in_context", "~_awaiting"]
     assert AT["awaited"] == [*in_leaf, "*leaf"]
     assert AT["suspended"] == [*in_leaf, "*leaf", "*sleep"]
 
@@ -201,9 +210,7 @@ def test_what_is_greenhacks_own_is_no_user_code() -> None:
     ]
     assert [line(frame).strip("|~") for frame in frames] == [
         "run",
-        "call",
         "await_",
-        "call",
         "await_",
         "OwnLoop._serve",
     ]

@@ -11,7 +11,7 @@ _WRAPPING = "greenprof/greenhack/wrapping.py"
 
 # What stands between the program's code and those that play a part.
 _INTERNAL = {
-    _CROSSING: ("_await_elsewhere", "_plain.<locals>.plain", "_end"),
+    _CROSSING: ("_await_elsewhere", "_end"),
     _CONTEXTS: ("_awaiting",),
     _OWN_LOOP: (
         "OwnLoop.__init__",
@@ -22,7 +22,6 @@ _INTERNAL = {
         "_at_exit",
     ),
     _WRAPPING: (
-        "exempt.<locals>.call",
         "exempt_cm.<locals>.make",
         "exempt_it.<locals>.make",
         "_called",
@@ -49,6 +48,9 @@ BRIDGE = Bridge(
         (_CONTEXTS, "in_context"): Role(Part.TRAMPOLINE, ("steps",)),
         (_OWN_LOOP, "OwnLoop.stop"): Role(Part.AWAIT_SITE, ("ending",)),
         (_OWN_LOOP, "OwnLoop._run"): Role(Part.HUB),
+        # They may call what they wrap, and wait for nothing.
+        (_WRAPPING, "exempt.<locals>.call"): Role(Part.TRANSPARENT),
+        (_CROSSING, "_plain.<locals>.plain"): Role(Part.TRANSPARENT),
         **{
             (path, name): Role(Part.INTERNAL) for path, names in _INTERNAL.items() for name in names
         },

@@ -52,8 +52,9 @@ _here = _Here()
 _forked = False
 # Of other threads, which have to be asked to end theirs.
 _elsewhere: WeakSet[OwnLoop] = WeakSet()
-#: How long the interpreter's end waits for those.
+#: How long the end of the interpreter, or of a thread, waits for those, and for tasks.
 THREADS_END_S = 2.0
+TASKS_END_S = 5.0
 
 
 class OwnLoop:
@@ -193,15 +194,20 @@ class OwnLoop:
         tasks = asyncio.all_tasks() - {self._task}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in tasks:
+        # A process that does not end is worse than a task that does not.
+        done, pending = (
+            await asyncio.wait(tasks, timeout=None if joins else TASKS_END_S)
+            if tasks
+            else (tasks, tasks)
+        )
+        for task in pending:
+            said = f"task did not end within {TASKS_END_S:g} s of its cancellation at exit"
+            self.loop.call_exception_handler({"message": said, "task": task})
+        for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
+                said = "unhandled exception while greenhack's loop was stopped"
                 self.loop.call_exception_handler(
-                    {
-                        "message": "unhandled exception while greenhack's loop was stopped",
-                        "exception": error,
-                        "task": task,
-                    }
+                    {"message": said, "exception": error, "task": task}
                 )
         await self.loop.shutdown_asyncgens()
         if joins:  # it takes another thread, which cannot be had where this one ends
