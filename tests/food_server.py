@@ -36,12 +36,9 @@ def new_database(postgres: Postgres) -> str:
 
 @dataclass
 class Served:
-    """Where it listens, and what became of it once it has ended."""
+    """Where it listens."""
 
     address: str
-    returncode: int | None = None
-    stdout: str = ""
-    stderr: str = ""
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.address, timeout=20, trust_env=False)
@@ -49,7 +46,7 @@ class Served:
 
 @contextmanager
 def served(database_url: str, *arguments: str) -> Iterator[Served]:
-    """Serves for as long as the context lasts, and is ended as by Ctrl-C."""
+    """Serves for as long as the context lasts; ended as by Ctrl-C, it has to end well and without a word."""
     with subprocess.Popen(
         [sys.executable, RUN, "--serve", "--database-url", database_url, *arguments],
         stdout=subprocess.PIPE,
@@ -58,18 +55,16 @@ def served(database_url: str, *arguments: str) -> Iterator[Served]:
         env={**os.environ, "PYTHONUNBUFFERED": "1", "FOOD_DELIVERY_ADMIN": PASSWORD},
         start_new_session=True,
     ) as process:
-        found = Served("")
         try:
             assert process.stdout is not None
             ready, _, _ = select.select([process.stdout], [], [], START_LIMIT_S)
             line = process.stdout.readline() if ready else ""
             said = re.fullmatch(r"serving (http://127\.0\.0\.1:\d+)/customers/1/\n", line)
-            assert said is not None, f"{line!r}\n{process.stderr and process.poll()}"
-            found.address = said[1]
-            yield found
+            assert said is not None, f"it did not start: {line!r}, {process.poll()}"
+            yield Served(said[1])
             process.send_signal(signal.SIGINT)
-            found.stdout, found.stderr = process.communicate(timeout=END_LIMIT_S)
-            found.returncode = process.returncode
+            last_words = process.communicate(timeout=END_LIMIT_S)
+            assert (process.returncode, *last_words) == (0, "", "")
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

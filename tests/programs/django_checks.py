@@ -25,6 +25,7 @@ import django  # noqa: E402
 
 django.setup()
 
+import httpx  # noqa: E402
 import psycopg  # noqa: E402
 from asgiref.sync import sync_to_async  # noqa: E402
 from django.conf import settings  # noqa: E402
@@ -40,10 +41,13 @@ from django.db import (  # noqa: E402
     transaction,
 )
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
+from django.test import RequestFactory  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from async_postgres.base import DatabaseWrapper, close_pools  # noqa: E402
+from delivery import kitchen  # noqa: E402
 from delivery.models import Customer, Order  # noqa: E402
+from delivery.views import food_delivery  # noqa: E402
 from food_delivery.handler import LoopHandler  # noqa: E402
 from greenprof import greenhack  # noqa: E402
 
@@ -452,6 +456,24 @@ async def check_an_error_of_a_view_is_an_answer() -> None:
     status, _ = await answered(LoopHandler(), "failing")
     assert status == 500
     await nothing_is_left()
+
+
+async def check_a_kitchen_that_does_not_answer_is_reported() -> None:
+    def no_kitchen() -> HttpResponse:
+        customer = Customer.objects.create(name="hungry")
+        request = RequestFactory().post("/", {"dish": "soup"})
+        return greenhack.await_(food_delivery(request, customer.pk))
+
+    kitchen.client.base_url = "http://127.0.0.1:9"
+    response = await asyncio.create_task(on_own_connection(no_kitchen))
+    assert response.status_code == 502
+    assert json.loads(response.content)["error"].startswith("No word from the kitchen")
+
+
+def check_what_the_kitchen_says_is_told() -> None:
+    assert kitchen.complaint(httpx.Response(409, json={"error": "No fugu."})) == "No fugu."
+    assert kitchen.complaint(httpx.Response(500, text="oh")) == "The kitchen answered 500."
+    assert kitchen.complaint(httpx.Response(500, json=[])) == "The kitchen answered 500."
 
 
 async def check_a_client_that_leaves_cancels_its_query() -> None:

@@ -18,3 +18,11 @@ SETTINGS: dict[str, Any] = {
 client = httpx.AsyncClient(**SETTINGS)
 
 post = exempt(client.post, blocking=httpx.Client(**SETTINGS).post)
+
+
+def complaint(answer: httpx.Response) -> str:
+    """Why the kitchen did not take an order, in its own words where there are any."""
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, LookupError, TypeError):
+        return f"The kitchen answered {answer.status_code}."

@@ -37,7 +37,7 @@ def food_delivery(request: HttpRequest, customer_id: int) -> HttpResponse:
     if answer.status_code != 201:
         order.status = Order.Status.REFUSED
         order.save(update_fields=["status"])
-        return JsonResponse({"order": order.pk, "error": answer.json()["error"]}, status=502)
+        return JsonResponse({"order": order.pk, "error": kitchen.complaint(answer)}, status=502)
     order.status = Order.Status.COOKING
     order.minutes = answer.json()["minutes"]
     order.save(update_fields=["status", "minutes"])
