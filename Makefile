@@ -1,4 +1,5 @@
 # make demo          profiles the example service and names the files to open
+# make food          the same with examples/food_delivery: Django on PostgreSQL
 # make test          the whole suite; installs Chromium for it where there is none and it may
 # make lint          ruff and mypy
 # make screenshots   docs/images, from the example service in a real browser
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 DEMO := demo
 DEMO_FILES := $(addprefix $(DEMO)/orders.,gprof html speedscope.json collapsed txt)
 
-.PHONY: demo test lint format screenshots clean
+.PHONY: demo food test lint format screenshots clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.demo-ready
@@ -29,6 +30,15 @@ demo: $(VENV)/.demo-ready
 	@echo "  $(DEMO)/orders.gprof             with $(BIN)/greenprof show --tree $(DEMO)/orders.gprof"
 	@echo "  $(DEMO)/orders.speedscope.json   at https://www.speedscope.app"
 	@echo "  $(DEMO)/orders.collapsed         with flamegraph.pl or inferno"
+
+food: $(VENV)/.food-ready
+	@mkdir -p $(DEMO)
+	$(BIN)/greenprof run --force -o $(DEMO)/food.gprof -o $(DEMO)/food.html \
+	    examples/food_delivery/run.py $(ARGS)
+	@echo
+	@$(BIN)/greenprof show $(DEMO)/food.gprof
+	@echo
+	@echo "Open $(DEMO)/food.html in a browser, and press 'my code only'."
 
 test: $(VENV)/.dev-ready $(VENV)/.browser-ready
 	$(BIN)/python -m pytest $(ARGS)
@@ -63,9 +73,13 @@ $(VENV)/.demo-ready: $(VENV)/.created pyproject.toml
 	@$(PIP) -e '.[demo]'
 	@touch $@
 
+$(VENV)/.food-ready: $(VENV)/.created pyproject.toml
+	@$(PIP) -e '.[food]'
+	@touch $@
+
 $(VENV)/.dev-ready: $(VENV)/.created pyproject.toml
 	@$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/.demo-ready
+	@touch $@ $(VENV)/.demo-ready $(VENV)/.food-ready
 
 # Tried once: where no browser can be had, the suite says so at its end.
 $(VENV)/.browser-ready: $(VENV)/.dev-ready

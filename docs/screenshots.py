@@ -1,7 +1,7 @@
-"""Makes the pictures in docs/images: profiles examples/orders, opens the report in Chromium, takes them.
+"""Makes the pictures in docs/images: profiles the examples, opens the reports in Chromium, takes them.
 
-python -m docs.screenshots              profiles the example first
-python -m docs.screenshots a.gprof      of a profile that is there already
+python -m docs.screenshots              profiles the examples first
+python -m docs.screenshots a.gprof      with a profile of examples/orders that is there already
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Shot:
     dark: bool = False
     exact: bool = False
     """Of a recording by the exact engine."""
+    food: bool = False
+    """Of examples/food_delivery."""
 
 
 TASKS = "group=task"
@@ -63,9 +66,13 @@ SHOTS = (
     Shot("blockers", "tab=blocks", part=".figures", most=250),
     Shot("calls", "tab=functions&mine=1", part=".figures", most=330, exact=True),
     Shot("lines", "tab=lines&clock=await", function="summary", part=".figures", most=330),
+    Shot("food-delivery", TASKS, function="food_delivery", part="#graph", height=1500, food=True),
+    Shot("food-mine", f"{TASKS}&mine=1", function="food_delivery", part="#graph", food=True),
 )
 WIDTH = 1200
 WATCHED = ("--block-limit", "20ms")
+ORDERS = ("examples/orders/main.py",)
+FOOD = ("examples/food_delivery/run.py", "--delay", "0.02", "--orders", "30")
 
 ZOOM = """(name) => {
   const { profile, chart, state } = window.greenprofReport;
@@ -83,10 +90,10 @@ POINT = """(name) => {
 }"""
 
 
-def profiled(folder: Path, *options: str) -> Profile:
-    """Runs the example service with a few visitors, for as long as they need to make a picture."""
-    path = folder / "orders.gprof"
-    command = ["greenprof", "run", *options, "-f", "-o", str(path), "examples/orders/main.py"]
+def profiled(folder: Path, *options: str, program: Sequence[str] = ORDERS) -> Profile:
+    """Runs an example service with a few visitors, for as long as they need to make a picture."""
+    path = folder / "service.gprof"
+    command = ["greenprof", "run", *options, "-f", "-o", str(path), *program]
     subprocess.run(
         [sys.executable, "-m", *command],
         cwd=REPOSITORY,
@@ -143,10 +150,11 @@ def main(arguments: list[str]) -> int:
         profile = Profile.load(arguments[0]) if arguments else profiled(folder, *WATCHED)
         page = report(profile, folder / "orders.html")
         exact = report(profiled(folder, "--engine", "exact"), folder / "exact.html")
+        food = report(profiled(folder, "--rate", "200", program=FOOD), folder / "food.html")
         browser = chromium.launch(playwright)
         try:
             for shot in SHOTS:
-                shown = exact if shot.exact else page
+                shown = exact if shot.exact else food if shot.food else page
                 picture = taken(browser, shown.as_uri(), shot)
                 if len(picture) > MOST_BYTES:
                     print(f"{shot.name}.png has {len(picture):,} bytes: show less", file=sys.stderr)

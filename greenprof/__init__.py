@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from greenprof._version import __version__
 
 if TYPE_CHECKING:
+    from greenprof import greenhack
     from greenprof.blocking import BlockInfo, BlockWatch, watch_blocks
     from greenprof.bridges import Bridge, Part, Role, register_bridge
     from greenprof.capture import Stack, capture_all, capture_stack
@@ -50,6 +51,7 @@ __all__ = [
     "dump",
     "dump_on_signal",
     "format_stack",
+    "greenhack",
     "print_stack",
     "profile",
     "register_bridge",
@@ -82,6 +84,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "greenhack":
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -106,6 +106,11 @@ def root_frame(task: Any) -> FrameType | None:
     return step(coroutine)[0] if type(coroutine) in (CoroutineType, GeneratorType) else None
 
 
+def is_entered(task: Any) -> bool:
+    """Whether a task's coroutine runs, or a greenlet does that it has switched to."""
+    return getattr(coroutine_of(task), "cr_running", False) is True
+
+
 def waiter_of(task: Any) -> Any:
     """The future or task that a suspended task waits for, None if it is about to run."""
     return getattr(task, "_fut_waiter", None)

@@ -17,8 +17,9 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import awaitables, loops, stacks, switches
+from greenprof import awaitables, bridges, loops, stacks, switches
 from greenprof._native import allocate_lock, get_ident, main_thread_ident
+from greenprof.bridges import Part
 from greenprof.frames import FrameTable, position_of
 from greenprof.idle import waits_for_work
 from greenprof.labels import label_of
@@ -124,7 +125,7 @@ def capture_all() -> list[Stack]:
     shown = {id(frame) for one in running for frame in one.raw.frames}
     tasks = {id(one.task) for one in running if one.task is not None}
     for task in _all_tasks():
-        if id(task) not in tasks:
+        if id(task) not in tasks and not _serves_sync_code(task):
             raw = stacks.suspended(task, look.switches)
             shown.update(map(id, raw.frames))
             if not raw.frames or not stacks.is_hub(raw.frames):
@@ -216,7 +217,7 @@ class _Look:
     def of_task(self, task: Any) -> Stack:
         """A task's stack: on the thread that runs it, or of its suspended coroutine."""
         root = awaitables.root_frame(task)
-        if loops.current_task(task.get_loop()) is task:
+        if loops.current_task(task.get_loop()) is task or _serves_sync_code(task):
             for ident in self.threads:
                 one = self.of_thread(ident)
                 if one.task is task:
@@ -280,6 +281,19 @@ def task_state(task: Any, raw: RawStack | None = None) -> State | None:
     if raw is not None and raw.deadline is not None and task.get_loop().time() > raw.deadline:
         return State.READY
     return State.AWAITING
+
+
+def _serves_sync_code(task: Any) -> bool:
+    """Whether a task runs a loop's side of sync code that runs now, above that loop."""
+    if not awaitables.is_entered(task):
+        return False
+    root = awaitables.root_frame(task)
+    role = None if root is None else bridges.role_of(root.f_code)
+    return (
+        role is not None
+        and role.part is Part.BRIDGE_FRAME
+        and loops.current_task(task.get_loop()) is not task
+    )
 
 
 def _caller() -> FrameType:

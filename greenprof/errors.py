@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = [
     "GreenprofError",
+    "LoopStateError",
+    "NoLoopError",
     "OptionError",
     "OutputError",
     "ProfileFileError",
@@ -40,3 +42,11 @@ class OptionError(GreenprofError, ValueError):
 
 class ProgramError(GreenprofError):
     """The program to profile cannot be run: no such script, a directory, no such module."""
+
+
+class NoLoopError(GreenprofError, RuntimeError):
+    """Something async was called as if it were sync where nothing can wait for it."""
+
+
+class LoopStateError(GreenprofError, RuntimeError):
+    """A loop of greenhack's used in the wrong order: started below another one, or used after its end."""

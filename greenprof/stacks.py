@@ -131,13 +131,23 @@ def _parts(
     members = [current]
     parent = current
     while parent is not None and not is_hub(frames) and len(parts) < MAX_PARTS:
-        parent = parent.parent
+        child, parent = parent, parent.parent
         frames = [] if parent is None else walk(parent.gr_frame)
-        if not frames or is_hub(frames):
+        if not frames or (is_hub(frames) and not _started(frames[-1], child)):
             break
         parts.insert(0, frames)
         members.insert(0, parent)
     return parts, members
+
+
+def _started(frame: FrameType, child: greenlet) -> bool:
+    """Whether a frame is a bridge's that started a greenlet: on a hub, the one of a task."""
+    role = bridges.role_of(frame.f_code)
+    return (
+        role is not None
+        and role.part is Part.BRIDGE_FRAME
+        and bridges.variable_of(frame, role) is child
+    )
 
 
 def is_hub(frames: list[FrameType]) -> bool:
@@ -278,7 +288,8 @@ def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: A
         stack.extend((frame,))
         if group is not None and awaitables.holds(awaitable, group):
             return True
-        awaitable = below
+        # One that steps through a coroutine of its own does not say that it awaits that.
+        awaitable = handed_over(frame) if below is None else below
         waiter = bridge_frame_waiter(frame, switches)
         if waiter is None:
             continue

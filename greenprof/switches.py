@@ -240,6 +240,11 @@ class Switches:
             return None
         return waiter
 
+    def is_awaited_for(self, found: greenlet) -> bool:
+        """Whether a live greenlet has handed over to a coroutine, which awaits on its behalf."""
+        noted = self.waiting.get(self._awaited_in.get(id(found), 0))
+        return noted is not None and noted() is found
+
     def seed(self) -> None:
         """Note the greenlets of this thread that began before it was followed.
 

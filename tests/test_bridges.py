@@ -30,7 +30,7 @@ def bridges_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_greenprofs_own_are_found() -> None:
     names = {bridge.name for bridge in bridges.bridges()}
     libraries = {"eventlet", "gevent", "greenback", "greenletio", "playwright", "sqlalchemy"}
-    assert names == libraries | {"greenprof"}
+    assert names == libraries | {"greenprof", "greenhack"}
     assert bridges.problems() == []
 
 
@@ -178,7 +178,7 @@ def test_other_packages_bridges(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.startswith("bridge missing (no_such_module_here:BRIDGE) left out: No module")
     assert attribute.startswith("bridge attribute (tests.test_bridges:NOTHING) left out: ")
     assert other.endswith("left out: it is function, not greenprof.bridges.Bridge")
-    assert len(bridges.bridges()) == 8
+    assert len(bridges.bridges()) == 9
 
 
 def test_one_of_ones_own_can_replace_greenprofs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"integrations"}),
     frozenset({"__init__"}),
+    frozenset({"greenhack"}),
     frozenset({"profiler", "dumps", "blocking"}),
     frozenset({"recording"}),
     frozenset({"spans", "samplers"}),

@@ -63,6 +63,8 @@ class Role:
 
     part: Part
     variables: tuple[str, ...] = ()
+    #: Of a bridge frame: those that hold what it awaits, for await sites that do not keep it.
+    awaited: tuple[str, ...] = ()
 
 
 class SpawnFrame(NamedTuple):

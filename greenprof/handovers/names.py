@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, CoroutineType, FrameType
@@ -77,6 +78,10 @@ class _Function(NamedTuple):
     bridge: str | None
     variables: tuple[str, ...]
     """Those that hold the awaitable, at an await site."""
+    awaited: tuple[str, ...]
+    """And those of a bridge frame, which hold what it awaits."""
+    starts_sync: bool
+    """Whether it is a bridge frame."""
     kind: int
     """What ends a walk (_APP, _RUNS), what it leaves out (_BRIDGE), or 0: another library's."""
 
@@ -99,6 +104,8 @@ def _function(code: CodeType) -> _Function:
             qualified_name(code),
             None if role is None else bridges.bridge_of(code),
             role.variables if role is not None and role.part is Part.AWAIT_SITE else (),
+            () if role is None else role.awaited,
+            role is not None and role.part is Part.BRIDGE_FRAME,
             _kind(code, is_bridges=role is not None),
         )
     return found
@@ -186,18 +193,29 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
     code = frame.f_code
     site = _functions.get(id(code)) or _function(code)
     if site.variables:
-        values = frame.f_locals
-        for name in site.variables:
-            found = values.get(name)
-            if found is not None:
-                return found
-        return None
+        found = _first_of(frame, site.variables)
+        if found is not None:
+            return found
     for one in (frame, None if other is None else other.gr_frame):
         if one is None:
             continue
+        awaited = _function(one.f_code).awaited
+        if awaited:
+            return _first_of(one, awaited)
+        if site.variables:
+            continue  # nothing is guessed of a bridge that is described
         awaitable = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
         if len({id(value) for value in awaitable}) == 1:
             return awaitable[0]
+    return None
+
+
+def _first_of(frame: FrameType, names: tuple[str, ...]) -> Any:
+    values = frame.f_locals
+    for name in names:
+        found = values.get(name)
+        if found is not None:
+            return found
     return None
 
 
@@ -213,7 +231,10 @@ def _can_be_awaited(value: Any) -> bool:
 def name_of(awaitable: Any) -> str:
     """The qualified name of what an awaitable runs: its coroutine's function, a class."""
     if type(awaitable) is CoroutineType:
-        return _function(awaitable.cr_code).name
+        found = _function(awaitable.cr_code)
+        if found.starts_sync and awaitable.__name__ != awaitable.cr_code.co_name:
+            return awaitable.__qualname__  # it runs sync code, and bears the name of that
+        return found.name
     if awaitable is None:
         return UNKNOWN
     try:
@@ -253,11 +274,29 @@ def name_of_waiting(span: Waiting) -> str:
         if span.hub:
             line, called, _ = line_of(frame, None)
             return f"await {_called(line or frame, called)}"
-        return f"await {name_of(awaitable_in(frame, None))}"
+        awaitable = awaitable_in(frame, None)
+        if awaitable is None:
+            awaitable = _awaited_for(span.waiter())
+        return f"await {name_of(awaitable)}"
     except Exception as error:  # objects of any library
         if from_signal_handler(error):
             raise
         return "await"
+
+
+def _awaited_for(waiter: greenlet | None) -> Any:
+    """What a bridge frame above the caller awaits for a greenlet, None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_SEARCH_DEPTH):
+        if frame is None:
+            break
+        found = _function(frame.f_code)
+        if found.awaited:
+            role = bridges.role_of(frame.f_code)
+            if role is not None and bridges.variable_of(frame, role) is waiter:
+                return _first_of(frame, found.awaited)
+        frame = frame.f_back
+    return None
 
 
 def task_name(current: greenlet) -> str:

@@ -255,7 +255,9 @@ class Watch:
                 (reference, state)
                 for state in switches.all_threads()
                 for reference in list(state.born.values())
-                if (found := reference()) is not None and self.below_hub(found)
+                if (found := reference()) is not None
+                and self.below_hub(found)
+                and not state.is_awaited_for(found)
             ]
         )
         known = len(self._task_refs) + len(self._greenlet_refs)
@@ -293,7 +295,7 @@ class Watch:
         if task is None or id(task) in accounted:
             return
         loop = task.get_loop()
-        if task.done() or loops.current_task(loop) is task:
+        if task.done() or loops.current_task(loop) is task or awaitables.is_entered(task):
             return
         ident = self._host.thread_of_loop(loop)
         waiter = awaitables.waiter_of(task)
@@ -341,8 +343,8 @@ class Watch:
         found = reference()
         if found is None or id(found) in accounted:
             return
-        if found.gr_frame is None or found in self._hubs:
-            return
+        if found.gr_frame is None or found in self._hubs or state.is_awaited_for(found):
+            return  # what a task awaits for is a part of that
         raw = stacks.suspended_greenlet(found, state)
         name_leaf(raw)
         group = self._tasks.meet(self._tasks.find(found), found, raw)
