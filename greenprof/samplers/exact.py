@@ -31,7 +31,7 @@ from greenprof.profiles import (
 )
 from greenprof.samplers.exact_calls import MAX_YAPPI_BYTES, Calls
 from greenprof.samplers.exact_coroutines import references_taken
-from greenprof.samplers.exact_figures import NS, Figures
+from greenprof.samplers.exact_figures import NS, Figures, own_wall_ns
 from greenprof.samplers.exact_tree import Node, Tree
 from greenprof.stacks import walk
 
@@ -250,13 +250,7 @@ class ExactEngine:
             own = dict(self._figures.self_ns)
         else:
             # What yappi takes for a function's own time is that of its own greenlet only.
-            total = self._figures.total_ns
-            own = dict(total)
-            for node in nodes:
-                if node.parent is not None and node.parent.number in own:
-                    own[node.parent.number] -= total.get(node.number, 0)
-                if node.runs_tasks:
-                    own[node.number] = 0  # its tasks have it
+            own = own_wall_ns(nodes, self._figures.total_ns)
         for number, ns in self._calls.spent_ns.items():
             if number in own:
                 own[number] -= ns

@@ -326,13 +326,16 @@ class Calls:
             if role is not None and labels.root_name(raw) is None:
                 return stand_in(self.tree.unnamed, frame.f_code)
         node = self.groups.root(owner, raw, ident)
+        kinds = raw.kinds()
+        begins = isinstance(owner, greenlet) and frame.f_back is None
         if is_tasks and frame.f_code.co_flags & CO_AWAITS:
             runner = self._frames.get(id(frame.f_back))
             if runner is not None and not runner.awaits:
                 runner.real.runs_tasks = True
+                # Where sync code waits for a task's end, the task hangs below a boundary.
+                begins = not runner.hands_over and not (kinds and kinds[-1][1])
         # Frames of other tasks are in the trees of theirs.
         own = {id(one): one for one in frames_above(frame)}
-        kinds = raw.kinds()
         segments = {at: kind for at, kind, _ in raw.segments}
         segment = stacks.PYTHON
         for at, (one, (kind, crosses)) in enumerate(zip(raw.frames, kinds, strict=True)):
@@ -344,8 +347,12 @@ class Calls:
                 continue
             above = raw.frames[at - 1].f_code if at else None
             mark = CROSSING if crosses else mark_of(node, above, one.f_code)
+            if begins and one is frame and not crosses:
+                mark = LOOKED_AT  # apart from calls of the same function
             module = one.f_globals.get("__name__") if isinstance(one, FrameType) else None
             node = self.tree.child(node, one.f_code, module, mark)
+            if begins and one is frame and node.real is node and not is_overflow(node):
+                node.begins_task = True
             if segment == AWAITED:
                 mark_awaited(node)
             if kind == BOUNDARY:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import CO_ASYNC_GENERATOR
 from typing import Any, Final
 
 from greenprof.samplers.exact_tree import Node
@@ -67,3 +68,47 @@ class Figures:
         lost = one[_TOTAL] - callees
         if lost < 0:
             self._owed[index] = lost
+
+
+def own_wall_ns(nodes: list[Node], totals: Mapping[int, int]) -> dict[int, int]:
+    """Each node's own wall time, by its number, out of those from beginnings to ends.
+
+    `nodes` are parents first. What is returned adds up: a node's with those below it, but for the
+    tasks that begin there, is the node's total.
+    """
+    total = {number: ns for number, ns in totals.items() if ns > 0}
+    called: dict[int, int] = {}
+    for node in reversed(nodes):
+        # One that did not end, or not as whom it began as, has no total: it lasted as long as
+        # what it called, at least.
+        ns = total.setdefault(node.number, called.get(node.number, 0))
+        if node.parent is not None and not node.begins_task:
+            called[node.parent.number] = called.get(node.parent.number, 0) + ns
+    own = {number: ns - called.get(number, 0) for number, ns in total.items()}
+    for node in nodes:
+        if node.runs_tasks:
+            own[node.number] = 0  # its tasks have it
+    _take_off_consumers(nodes, own)
+    return own
+
+
+def _take_off_consumers(nodes: list[Node], own: dict[int, int]) -> None:
+    """Take from asynchronous generators what their consumers did between two values.
+
+    From its beginning to its end, a generator has all of its consumer's loop. That much is missing
+    in the consumer's own time; as far as that is below zero, it is taken from the generators'.
+    """
+    below: dict[int, list[Node]] = {}
+    spare: dict[int, int] = {}
+    for node in reversed(nodes):
+        if node.parent is None or node.code is None or not node.code.co_flags & CO_ASYNC_GENERATOR:
+            continue
+        left = sum(spare[one.number] for one in below.get(node.number, ()))
+        spare[node.number] = max(own[node.number] + left, 0)
+        below.setdefault(node.parent.number, []).append(node)
+    for node in nodes:
+        for one in below.get(node.number, ()):
+            taken = min(-own[node.number], spare[one.number])
+            if taken > 0:
+                own[one.number] -= taken
+                own[node.number] += taken

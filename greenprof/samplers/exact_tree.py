@@ -25,6 +25,12 @@ NOWHERE: Final = 0
 CROSSING: Final = 1
 LOOKED_AT: Final = 2
 
+# Below a hub, these wait for events, or switch to whom an event is for.
+_HUB_FILES: Final = (
+    "selectors.py",
+    *(f"eventlet/hubs/{name}.py" for name in ("epolls", "hub", "poll", "selects", "timer")),
+)
+
 
 class Node:
     """A function on one path.
@@ -36,6 +42,7 @@ class Node:
     """
 
     __slots__ = (
+        "begins_task",
         "below_hub",
         "calls",
         "children",
@@ -65,6 +72,8 @@ class Node:
         self.hands_over = False
         self.is_bridge = False
         self.runs_tasks = False
+        #: A task's own first function, below those that led to it: nobody waits for it by calling it.
+        self.begins_task = False
         self.below_hub = False
         self.group: int = -1 if parent is None else parent.group
         self.thread: int = -1 if parent is None else parent.thread
@@ -173,8 +182,13 @@ class Tree:
             made.kind = BOUNDARY
             made.below_hub = made.below_hub or role.part is Part.HUB
             made.hands_over = role.part in (Part.AWAIT_SITE, Part.TRAMPOLINE)
+            # What a hub does is others' time; and so is a trampoline's: it drives a task that may
+            # have begun before it, elsewhere in the tree.
+            made.runs_tasks = role.part in (Part.HUB, Part.TRAMPOLINE)
             if role.part is Part.AWAIT_SITE:
                 made.segment = AWAITED
+        if made.below_hub and code is not None and code.co_filename.endswith(_HUB_FILES):
+            made.runs_tasks = True
         # Of two threads that add the same at once, one's node stays empty.
         return parent.children.setdefault(key, made)
 
