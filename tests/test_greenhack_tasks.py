@@ -241,6 +241,81 @@ def test_awaiting_in_a_handler(run: Any) -> None:
     assert sys.exc_info()[0] is None
 
 
+def chain_of(error: BaseException | None) -> list[str]:
+    found: list[str] = []
+    while error is not None and len(found) < 10:
+        found.append(repr(error))
+        error = error.__context__
+    return found
+
+
+@both_worlds
+def test_an_error_in_a_handler_has_that_as_its_context(run: Any) -> None:
+    """As it would within one stack: what was handled comes at the end of what it had already."""
+
+    seen: list[str] = []
+
+    async def fails(*numbers: int) -> None:
+        try:
+            if len(numbers) > 1:
+                await fails(*numbers[1:])
+        finally:
+            raise OurError(numbers[0])
+
+    def work() -> None:
+        try:
+            greenhack.await_(fails(1))
+        except OurError:
+            try:
+                greenhack.await_(fails(2))
+            except OurError as error:
+                seen.extend(chain_of(error))
+                greenhack.await_(fails(3, 4))
+
+    with pytest.raises(OurError) as raised:
+        run(work)
+    assert seen == ["OurError(2)", "OurError(1)"]
+    assert chain_of(raised.value) == [f"OurError({number})" for number in (3, 4, 2, 1)]
+
+
+def test_an_error_of_sync_code_has_its_context_in_a_coroutine() -> None:
+    @greenhack.as_async
+    def fails(number: int) -> None:
+        raise OurError(number)
+
+    async def main() -> None:
+        try:
+            await fails(1)
+        except OurError:
+            await fails(2)
+
+    with pytest.raises(OurError) as raised:
+        asyncio.run(main())
+    assert chain_of(raised.value) == ["OurError(2)", "OurError(1)"]
+
+
+@both_worlds
+def test_an_error_that_is_raised_again_is_no_circle(run: Any) -> None:
+    kept = OurError("kept")
+
+    async def fails() -> None:
+        raise kept
+
+    def work() -> None:
+        try:
+            greenhack.await_(fails())
+        except OurError:
+            try:
+                raise LookupError
+            except LookupError:
+                greenhack.await_(fails())
+
+    with pytest.raises(OurError) as raised:
+        run(work)
+    assert raised.value is kept
+    assert chain_of(kept) == ["OurError('kept')", "LookupError()"]
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopAsyncIteration()])
 @both_worlds
 def test_other_exceptions_pass_both_ways(run: Any, error: BaseException) -> None:
@@ -623,3 +698,16 @@ def test_tasks_leave_nothing_behind() -> None:
         assert not [one for one in STARTED if one() is not None]
 
     asyncio.run(main())
+
+
+# What it costs
+
+
+@pytest.mark.flaky(reruns=3)
+def test_a_crossing_costs_what_sqlalchemys_does() -> None:
+    """Within 1.2 times, in one run: `python -m benchmarks.greenhack` has the table."""
+    from benchmarks.greenhack import CASES, measured
+
+    crossings = [case for case in CASES if case.startswith("a crossing")]
+    for case, (ours, theirs) in measured(20, crossings).items():
+        assert ours < 1.2 * theirs, case

@@ -11,10 +11,11 @@ _WRAPPING = "greenprof/greenhack/wrapping.py"
 
 # What stands between the program's code and those that play a part.
 _INTERNAL = {
-    _CROSSING: ("_await_elsewhere", "_end"),
+    _CROSSING: ("_own_loop_for", "_end"),
     _CONTEXTS: ("_awaiting",),
     _OWN_LOOP: (
         "OwnLoop.__init__",
+        "OwnLoop.resume",
         "OwnLoop._end",
         "start_loop",
         "start_for_blocking",

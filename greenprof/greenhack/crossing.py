@@ -21,6 +21,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from greenprof.errors import LoopStateError, NoLoopError, OptionError
 from greenprof.greenhack import modes, ownloop
 from greenprof.greenhack.contexts import context_of, in_context
+from greenprof.greenhack.raising import beyond, with_context
 
 __all__ = ["SyncGreenlet", "as_async", "await_", "can_await", "name_of", "refused"]
 
@@ -64,6 +65,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     coroutine that was given is closed then.
     """
     current = getcurrent()
+    own: ownloop.OwnLoop | None = None
     if type(current) is SyncGreenlet:
         try:
             if current.gr_context is not current.context:
@@ -73,15 +75,45 @@ def await_(awaitable: Awaitable[T]) -> T:
         current.handed = awaitable
         below: Any = current.parent
         del awaitable, current  # a greenlet that is its own last reference stays for good
-        return below.switch()  # type: ignore[no-any-return]
-    own = ownloop.of(current)
-    if own is None:
-        return _await_elsewhere(awaitable)  # type: ignore[no-any-return]
+    else:
+        own = ownloop.of(current)
+        if own is None or modes.blocking:
+            own = _own_loop_for(awaitable)
+            if own is None:
+                return awaitable  # type: ignore[return-value]
+        own.handed = awaitable  # which stays in this frame: its task waits for nobody else
+        own.waits = True
+        below = own.greenlet
+    try:
+        result = below.switch()
+        if own is not None:
+            own.resume()
+    except BaseException as error:
+        failed = error
+    else:
+        return result  # type: ignore[no-any-return]
+    if own is not None:
+        own.waits = False
+    # Outside of `except`, what sync code handles just now is what it has been.
+    context = failed.__context__
+    try:
+        raise failed.with_traceback(beyond(failed))
+    finally:
+        with_context(failed, context)
+        del failed, context
+
+
+def _own_loop_for(awaitable: Any) -> ownloop.OwnLoop | None:
+    """The loop of this greenlet, which blocking code may have to start; refuses where none may run.
+
+    None for the result of an `as_async` function, which is plain in the mode "blocking".
+    """
+    own = ownloop.of(getcurrent())
+    if own is None and not (modes.blocking and asyncio._get_running_loop() is None):
+        raise refused(awaitable)
     if modes.blocking and not inspect.isawaitable(awaitable):
-        # From an `as_async` function, which is plain in this mode.
-        return awaitable  # type: ignore[unreachable]
-    own.handed = awaitable  # which stays in this frame: its task waits for nobody else
-    return own.greenlet.switch()  # type: ignore[no-any-return]
+        return None
+    return own or ownloop.start_for_blocking()
 
 
 def _over(awaitable: Any) -> LoopStateError:
@@ -106,16 +138,6 @@ def _is_eager(current: SyncGreenlet) -> bool:
     Such a task always has a context of its own.
     """
     return _EAGER and current.task != _task_id()
-
-
-def _await_elsewhere(awaitable: Any) -> Any:
-    """`await_` in a greenlet that nobody awaits for."""
-    if modes.blocking and asyncio._get_running_loop() is None:
-        if not inspect.isawaitable(awaitable):
-            return awaitable
-        ownloop.start_for_blocking()
-        return await_(awaitable)
-    raise refused(awaitable)
 
 
 def can_await() -> bool:
@@ -182,35 +204,44 @@ def as_async(function: Any = None, /) -> Any:
         child.entered = None
         if _EAGER:
             child.task = _task_id()
-        result = child.switch(*args, **kwargs)
-        while not child.dead:
-            awaitable = child.handed
-            child.handed = None
-            error: BaseException | None = None
-            try:
-                if child.entered is None:
-                    value = await awaitable
-                else:
-                    entered, child.entered = child.entered, None
-                    value = await in_context(awaitable, entered)
-            except BaseException as caught:
-                error = caught
-            # Outside of `except`, or what the sync code raises later would have it as context.
-            try:
-                if type(error) is GeneratorExit:
-                    result = _end(child, error)
-                    continue
-                if _EAGER and getcurrent() is not here:  # the first step was somewhere else
-                    child.parent = here = getcurrent()
-                if error is None:
-                    result = child.switch(value)
-                else:
-                    result = child.throw(type(error), error, error.__traceback__)
-            finally:
-                error = None
-        if type(result) is GreenletExit:
+        try:
+            result = child.switch(*args, **kwargs)
+            while not child.dead:
+                awaitable = child.handed
+                child.handed = None
+                error: BaseException | None = None
+                try:
+                    if child.entered is None:
+                        value = await awaitable
+                    else:
+                        entered, child.entered = child.entered, None
+                        value = await in_context(awaitable, entered)
+                except BaseException as raised:
+                    error = raised
+                # Outside of `except`, or what the sync code raises later would have it as context.
+                try:
+                    if type(error) is GeneratorExit:
+                        result = _end(child, error)
+                        continue
+                    if _EAGER and getcurrent() is not here:  # the first step was somewhere else
+                        child.parent = here = getcurrent()
+                    if error is None:
+                        result = child.switch(value)
+                    else:
+                        result = child.throw(type(error), error, error.__traceback__)
+                finally:
+                    error = None
+            if type(result) is not GreenletExit:
+                return result
             raise result  # greenlet returns it, whoever raised it
-        return result
+        except BaseException as caught:
+            failed = caught
+        raised_in = failed.__context__
+        try:
+            raise failed.with_traceback(beyond(failed))
+        finally:
+            with_context(failed, raised_in)
+            del failed, raised_in
 
     run.greenhack_plain = function  # type: ignore[attr-defined]
     return run if not modes.blocking else _plain(function, run)

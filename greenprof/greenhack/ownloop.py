@@ -17,10 +17,11 @@ import threading
 import time
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 from weakref import WeakSet
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from greenprof.errors import LoopStateError
 from greenprof.greenhack.contexts import can_be_entered, context_of, in_context
@@ -76,8 +77,9 @@ class OwnLoop:
         self._number = 0
         self._task: asyncio.Task[None] = self._new_task()
         # Who waits: the sync code, while the loop runs. And what is to be raised there.
-        self._waits = False
-        self._raise: BaseException | None = None
+        self.waits = False
+        self.to_raise: BaseException | None = None
+        self._cancelled = False
         # What a new task begins with.
         self._first: BaseException | None = None
         self._ended = False
@@ -95,22 +97,21 @@ class OwnLoop:
             try:
                 self.loop.run_until_complete(self._task)
             except BaseException as error:
-                if self._task.done() or self._ended:
+                if self._ended or isinstance(error, GreenletExit):
                     raise
-                again = self._raise is not None
-                self._raise = error
-                if not again:
+                if self.to_raise is None and not self._task.done():
                     # What a task or a signal handler threw out of the loop is for the sync code,
                     # once what that waits for has cleaned up.
-                    self._task.cancel()
+                    self.to_raise = error
+                    self._cancel()
                     continue
                 # The second time it does not wait for that.
-                self._raise = None
                 self._first = error
-                self._number += 1
-                self._task = self._new_task()
-                continue
-            return
+            else:
+                return
+            self.to_raise, self._cancelled = None, False
+            self._number += 1
+            self._task = self._new_task()
 
     async def _serve(self) -> None:
         """Await whatever the sync code hands over: the task of all its awaits."""
@@ -118,7 +119,6 @@ class OwnLoop:
         value: Any = None
         error, self._first = self._first, None
         while True:
-            self._waits = False
             _leave_task(loop, self._task)
             asyncio._set_running_loop(None)
             try:
@@ -131,7 +131,6 @@ class OwnLoop:
                 asyncio._set_running_loop(loop)
                 _enter_task(loop, self._task)
             awaitable, self.handed = self.handed, None
-            self._waits = True
             entered = owner.gr_context
             try:
                 if entered is self._context or entered is None:
@@ -142,16 +141,32 @@ class OwnLoop:
                 error = caught
             if self._ended or number != self._number:
                 return  # the sync code has gone on without it
-            if self._raise is not None:
-                error = self._interrupted(error)
+            if self.to_raise is not None:
+                error = self.interrupted(error)
 
-    def _interrupted(self, error: BaseException | None) -> BaseException | None:
-        """What the sync code gets after the task was cancelled for the sake of another error."""
-        raised, self._raise = self._raise, None
-        self._task.uncancel()
-        if raised is not None and error is not None and error is not raised:
+    def resume(self) -> None:
+        """The sync code goes on; raises what has interrupted it meanwhile."""
+        self.waits = False
+        if self.to_raise is not None:
+            raise self.interrupted()
+
+    def interrupted(self, error: BaseException | None = None) -> BaseException:
+        """What the sync code gets after an interrupt, whatever it got otherwise."""
+        raised, self.to_raise = self.to_raise, None
+        if self._cancelled:
+            self._cancelled = False
+            self._task.uncancel()
+        if raised is None:  # another one has taken it
+            return error or KeyboardInterrupt()
+        if error is not None and error is not raised:
             raised.__context__ = error
         return raised
+
+    def _cancel(self) -> None:
+        """Cancel what the sync code waits for, if it has not come to its end meanwhile."""
+        if self.to_raise is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
 
     def _take_interrupts(self) -> None:
         """Have Ctrl-C cancel what the sync code waits for, where Python's own handler is set."""
@@ -162,16 +177,20 @@ class OwnLoop:
             self._handler = self._interrupt
             signal.signal(signal.SIGINT, self._handler)
 
-    def _interrupt(self, number: int, frame: Any) -> None:
-        if not self._waits or self._raise is not None or os.getpid() != self.pid:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self.waits or os.getpid() != self.pid:
             signal.default_int_handler(number, frame)
-        self.interrupt(KeyboardInterrupt())
+        if self.to_raise is None:
+            self.interrupt(KeyboardInterrupt())
+        elif frame is None or frame.f_code is not OwnLoop._serve.__code__:
+            # The second time. The task itself is about to hand the first one over.
+            signal.default_int_handler(number, frame)
 
     def interrupt(self, error: BaseException) -> None:
         """Raise an error in the sync code that waits, once what it waits for has cleaned up."""
-        self._raise = error
+        self.to_raise = error
         # Wakes the loop as well, which may be waiting.
-        self.loop.call_soon_threadsafe(self._task.cancel)
+        self.loop.call_soon_threadsafe(self._cancel)
 
     def stop(self, *, joins: bool = True) -> None:
         """End the task, and what else runs on the loop; close the loop."""
@@ -217,7 +236,7 @@ class OwnLoop:
 def of(current: greenlet) -> OwnLoop | None:
     """The loop that serves a greenlet, None for all that did not start one."""
     own = _here.loop
-    if own is None or own.owner is not current or own._waits:
+    if own is None or own.owner is not current or own.waits:
         return None
     if current.gr_context is not own._context and asyncio.current_task(own.loop) is not None:
         return None  # an eager task's first step, which has a context of its own
@@ -253,7 +272,7 @@ def start_loop(*, loop_factory: Factory | None = None) -> asyncio.AbstractEventL
     """
     own = _here.loop
     if own is not None:
-        if own.owner is getcurrent() and not own._waits:
+        if own.owner is getcurrent() and not own.waits:
             return own.loop
         raise LoopStateError(
             "greenhack.start_loop() was called in this thread already, by another greenlet or "
@@ -273,9 +292,10 @@ def start_loop(*, loop_factory: Factory | None = None) -> asyncio.AbstractEventL
     return own.loop
 
 
-def start_for_blocking() -> None:
+def start_for_blocking() -> OwnLoop:
     """What `start_loop` does, for a thread in the mode "blocking" that waits the first time."""
     start_loop()
+    return cast("OwnLoop", _here.loop)
 
 
 def stop_loop() -> None:
@@ -286,7 +306,7 @@ def stop_loop() -> None:
     own = _here.loop
     if own is None:
         return
-    if own._waits:
+    if own.waits:
         raise LoopStateError(
             "greenhack.stop_loop() was called by what runs on the loop: call it in the code that "
             "called start_loop()"
@@ -297,7 +317,7 @@ def stop_loop() -> None:
 
 def _at_exit() -> None:
     own = _here.loop
-    if own is not None and not own._waits:
+    if own is not None and not own.waits:
         _here.loop = None
         own.stop(joins=False)
     _end_waits_elsewhere()
@@ -310,7 +330,7 @@ def _end_waits_elsewhere() -> None:
     first one runs.
     """
     deadline = time.monotonic() + THREADS_END_S
-    waiting = [own for own in _elsewhere if own._waits and not own.loop.is_closed()]
+    waiting = [own for own in _elsewhere if own.waits and not own.loop.is_closed()]
     for own in waiting:
         own.interrupt(SystemExit())
     while time.monotonic() < deadline and not all(own.loop.is_closed() for own in waiting):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable
-from functools import wraps
 from inspect import getattr_static, iscoroutinefunction
+from types import MethodType
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
@@ -21,29 +20,36 @@ from async_postgres import driver
 from greenprof import greenhack
 
 
-def let_through(name: str) -> Callable[..., Any]:
-    """A method that a guard of Django's stands before, behind one that knows greenhack's sync code.
+class Unguarded:
+    """A method that a guard of Django's stands before, looked up without that.
 
-    Sync code that greenhack runs has an event loop below it, for which Django would refuse it; it waits without
-    holding that loop up, so it may pass. A coroutine may still not.
+    Django refuses the ORM wherever an event loop runs in the thread, and so below sync code that greenhack runs,
+    which waits without holding that loop up. `look_round` refuses coroutines only. A lookup, not a wrapper: on
+    stacks then stands Django's function alone, and is Django's, so that an await's line is that of who called it.
     """
 
-    @wraps(getattr(postgresql.DatabaseWrapper, name))
-    def passing(self: Unguarded, *args: Any, **options: Any) -> Any:
-        if not greenhack.can_await():
-            if in_event_loop():
-                raise SynchronousOnlyOperation(
-                    "A coroutine called Django's sync ORM: put greenhack.as_async on a plain function and await"
-                    " that, or use the ORM's own async methods."
-                )
-            if in_other_thread():
-                # Threads are often started by code that knows nothing of this. The loop ends with the thread.
-                greenhack.start_loop()
-        # Looked up anew, for whoever replaces Django's.
-        method = getattr(postgresql.DatabaseWrapper, name)
-        return getattr(method, "__wrapped__", method)(self, *args, **options)
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    return passing
+    def __get__(self, instance: object, owner: type) -> Any:
+        # Anew each time, for whoever replaces Django's.
+        method = getattr(postgresql.DatabaseWrapper, self.name)
+        method = getattr(method, "__wrapped__", method)
+        return method if instance is None else MethodType(method, instance)
+
+
+def look_round() -> None:
+    """Sees to it that the calling code can wait for the database; raises where it cannot."""
+    if greenhack.can_await():
+        return
+    if in_event_loop():
+        raise SynchronousOnlyOperation(
+            "A coroutine called Django's sync ORM: put greenhack.as_async on a plain function and await that, or"
+            " use the ORM's own async methods."
+        )
+    if in_other_thread():
+        # Threads are often started by code that knows nothing of this. The loop ends with the thread.
+        greenhack.start_loop()
 
 
 def in_event_loop() -> bool:
@@ -58,14 +64,14 @@ def in_other_thread() -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-class Unguarded(postgresql.DatabaseWrapper):
-    """Django's own, with greenhack's sync code let through."""
+class UnguardedWrapper(postgresql.DatabaseWrapper):
+    """Django's own without its guards."""
 
 
 GUARD = async_unsafe(lambda: None).__code__
 for name in dir(postgresql.DatabaseWrapper):
     if getattr(getattr_static(postgresql.DatabaseWrapper, name), "__code__", None) is GUARD:
-        setattr(Unguarded, name, let_through(name))
+        setattr(UnguardedWrapper, name, Unguarded(name))
 
 
 async def close_pools() -> None:
@@ -88,7 +94,7 @@ async def running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-class DatabaseWrapper(Unguarded):
+class DatabaseWrapper(UnguardedWrapper):
     """Django's own, on connections that wait by `greenhack.await_`."""
 
     Database = driver
@@ -134,7 +140,18 @@ class DatabaseWrapper(Unguarded):
             )
         return pools[self.alias]
 
+    # One of these three is called at the begin of whatever the guards stood before, and is over before that waits.
+
+    def close_if_health_check_failed(self) -> None:
+        look_round()
+        super().close_if_health_check_failed()
+
+    def validate_thread_sharing(self) -> None:
+        look_round()
+        super().validate_thread_sharing()
+
     def get_connection_params(self) -> dict[str, Any]:
+        look_round()
         params: dict[str, Any] = super().get_connection_params()
         options = self.settings_dict["OPTIONS"]
         by_server = options.get("server_side_binding") is True
