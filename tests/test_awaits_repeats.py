@@ -64,6 +64,27 @@ def run(function: Callable[..., Any], *arguments: Any, **options: Any) -> Counte
     return counted
 
 
+def test_calls_in_one_line_are_repeated_by_each_task_once() -> None:
+    async def query(_: str) -> None:
+        await asyncio.sleep(0)
+
+    def load() -> None:
+        for _ in range(20):
+            _ = await_(query("a")), await_(query("b"))
+
+    async def main() -> None:
+        await asyncio.gather(*(asyncio.create_task(greenlet_spawn(load)) for _ in range(5)))
+
+    with counting() as counted:
+        asyncio.run(main())
+    [row] = counted.rows()
+    assert row.count == 200
+    [repeat] = counted.repeats()
+    assert (repeat.units, repeat.awaits, repeat.most) == (5, 200, 40)
+    [found] = counted.profile().repeats
+    assert found.total_ns == row.total_ns <= found.units_ns
+
+
 def test_the_same_query_with_other_parameters_is_repeated(cursor: Any) -> None:
     def load() -> None:
         for number in range(25):

@@ -66,7 +66,7 @@ class AwaitAccount(Handovers):
         self._recorder = Recorder(MAX_NODES)
         self._sites = Sites(self._recorder, self._lock, max_sites)
         self._repeat_min = repeat_min
-        self._units = Units(self._recorder, self._lock, Repeats(repeat_min), self._sites.line_of)
+        self._units = Units(self._recorder, self._lock, Repeats(repeat_min), self._sites.row_of)
         self._nests = Nests() if as_samples else None
         self._placed: list[AwaitStats] = []
         self._errors: dict[str, int] = {}

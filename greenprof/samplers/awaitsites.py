@@ -18,7 +18,7 @@ from greenprof.profiles import (
 from greenprof.samplers.recorder import Placed, Recorder
 from greenprof.stacks import RawStack
 
-__all__ = ["SiteKey", "Sites", "Totals"]
+__all__ = ["Row", "SiteKey", "Sites", "Totals"]
 
 #: Group; id of the line's code; offset in it; id of the awaited code, or a name.
 SiteKey = tuple[int, int, int, "int | str"]
@@ -37,6 +37,15 @@ class _Site(NamedTuple):
     """Id of its code, and number: calls that share a line differ in their offset."""
     codes: tuple[CodeType, CodeType | None]
     """Kept, so that their ids stay taken."""
+
+
+class Row(NamedTuple):
+    """What is shown as one: a line's awaits of one operation."""
+
+    line: tuple[int, int]
+    group: int
+    awaited: str
+    bridge: str
 
 
 class Totals:
@@ -90,9 +99,10 @@ class Sites:
     def __len__(self) -> int:
         return len(self._sites)
 
-    def line_of(self, site: int) -> tuple[int, int]:
-        """The line of a site, to be compared with another's."""
-        return self._sites[site].line
+    def row_of(self, site: int) -> Row:
+        """What a site has in common with those that are shown as one with it."""
+        found = self._sites[site]
+        return Row(found.line, found.group, found.awaited, found.bridge)
 
     def table(self) -> dict[SiteKey, Totals]:
         """This thread's totals by site."""

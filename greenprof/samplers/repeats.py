@@ -13,6 +13,7 @@ from typing import Any
 from weakref import ref
 
 from greenprof import bridges
+from greenprof.samplers.awaitsites import Row
 
 __all__ = ["Repeats", "Unit", "operation_of"]
 
@@ -147,25 +148,33 @@ class Repeats:
         self.least = least
         #: site -> units, awaits, the most of one unit, time, time of the units.
         self.by_site: dict[int, list[int]] = {}
+        # The site that a row's figures are kept at.
+        self._first: dict[Row, int] = {}
 
     def copy(self) -> Repeats:
         """The same, to be added to."""
         twin = Repeats(self.least)
+        twin._first = dict(self._first)
         twin.by_site = {site: list(numbers) for site, numbers in list(self.by_site.items())}
         return twin
 
-    def add(self, unit: Unit, line_of: Callable[[int], object]) -> None:
-        """Add what a unit repeated. `line_of` tells for each site which line it is of."""
+    def add(self, unit: Unit, row_of: Callable[[int], Row]) -> None:
+        """Add what a unit repeated, at the first site of each row. `row_of` tells a site's."""
         if unit.most < self.least:
             return
-        sites = list(unit.sites.items())
-        told = {line_of(site) for site, found in sites if found.tells_operations()}
-        for site, found in sites:
-            if line_of(site) in told and not found.tells_operations():
+        sites = [(row_of(site), site, found) for site, found in list(unit.sites.items())]
+        told = {row.line for row, _, found in sites if found.tells_operations()}
+        # row -> its first site, awaits, time: calls in one line are no two tasks' awaits
+        repeated: dict[Row, list[int]] = {}
+        for row, site, found in sites:
+            if row.line in told and not found.tells_operations():
                 continue  # it goes with the others of its line: a cursor with its query
             awaits, total_ns = found.repeated(self.least)
-            if not awaits:
-                continue
+            if awaits:
+                of_row = repeated.setdefault(row, [self._first.setdefault(row, site), 0, 0])
+                of_row[1] += awaits
+                of_row[2] += total_ns
+        for site, awaits, total_ns in repeated.values():
             numbers = self.by_site.setdefault(site, [0, 0, 0, 0, 0])
             numbers[0] += 1
             numbers[1] += awaits

@@ -13,6 +13,7 @@ from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, bridges, labels, loops, stacks, switches
 from greenprof._native import RLock, get_ident
+from greenprof.samplers.awaitsites import Row
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.repeats import Repeats, Unit
 from greenprof.stacks import PYTHON, RawStack
@@ -96,10 +97,10 @@ _NOTHING = RawStack()
 
 
 class Units:
-    """All units. `lines` tells for each site which line it is of."""
+    """All units. `rows` tells for each site which row it is shown in."""
 
     def __init__(
-        self, recorder: Recorder, lock: RLock, repeats: Repeats, lines: Callable[[int], object]
+        self, recorder: Recorder, lock: RLock, repeats: Repeats, rows: Callable[[int], Row]
     ) -> None:
         #: id(task or greenlet), or a thread's (ident,) -> its unit
         self.known: dict[Any, Unit] = {}
@@ -108,7 +109,7 @@ class Units:
         self._recorder = recorder
         self._lock = lock
         self._repeats = repeats
-        self._lines = lines
+        self._rows = rows
         self._kinds: dict[tuple[int, int], _Kind] = {}
         # Functions that were looked at: whether they are given a request.
         self._serving: dict[int, tuple[CodeType, bool]] = {}
@@ -118,7 +119,7 @@ class Units:
         self.close_over()
         found = self._repeats.copy()
         for unit in list(self.known.values()):
-            found.add(unit, self._lines)
+            found.add(unit, self._rows)
         return found
 
     def close_over(self) -> None:
@@ -292,7 +293,7 @@ class Units:
     def _close(self, key: Any, unit: Unit) -> None:
         if self.known.get(key) is unit:
             del self.known[key]
-        self._repeats.add(unit, self._lines)
+        self._repeats.add(unit, self._rows)
 
 
 class Nests:
