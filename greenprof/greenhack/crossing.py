@@ -70,7 +70,7 @@ def await_(awaitable: Awaitable[T]) -> T:
         try:
             if current.gr_context is not current.context:
                 current.entered = _entered_by(current, awaitable)
-        except AttributeError:  # its memory is being freed, and it is given the chance to clean up
+        except AttributeError:  # it is being freed, and given the chance to clean up
             raise _over(awaitable) from None
         current.handed = awaitable
         below: Any = current.parent
@@ -147,7 +147,10 @@ def can_await() -> bool:
     """
     current = getcurrent()
     if type(current) is SyncGreenlet:
-        return current.gr_context is current.context or not _is_eager(current)
+        try:
+            return current.gr_context is current.context or not _is_eager(current)
+        except AttributeError:
+            return False
     if ownloop.of(current) is not None:
         return True
     return modes.blocking and asyncio._get_running_loop() is None
@@ -202,8 +205,11 @@ def as_async(function: Any = None, /) -> Any:
         child = SyncGreenlet(function, here)
         child.gr_context = child.context = context
         child.entered = None
+        moves = False
         if _EAGER:
             child.task = _task_id()
+            # Its first step may be in somebody else's greenlet, the others in the loop's.
+            moves = here.parent is not None or ownloop.is_here()
         try:
             result = child.switch(*args, **kwargs)
             while not child.dead:
@@ -218,15 +224,15 @@ def as_async(function: Any = None, /) -> Any:
                         value = await in_context(awaitable, entered)
                 except BaseException as raised:
                     error = raised
+                if moves and getcurrent() is not here and type(error) is not GeneratorExit:
+                    child.parent = here = getcurrent()
+                if error is None:
+                    result = child.switch(value)
+                    continue
                 # Outside of `except`, or what the sync code raises later would have it as context.
                 try:
                     if type(error) is GeneratorExit:
                         result = _end(child, error)
-                        continue
-                    if _EAGER and getcurrent() is not here:  # the first step was somewhere else
-                        child.parent = here = getcurrent()
-                    if error is None:
-                        result = child.switch(value)
                     else:
                         result = child.throw(type(error), error, error.__traceback__)
                 finally:

@@ -26,7 +26,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from greenprof.errors import LoopStateError
 from greenprof.greenhack.contexts import can_be_entered, context_of, in_context
 
-__all__ = ["OwnLoop", "mend", "of", "start_for_blocking", "start_loop", "stop_loop"]
+__all__ = ["OwnLoop", "is_here", "mend", "of", "start_for_blocking", "start_loop", "stop_loop"]
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -241,6 +241,11 @@ def of(current: greenlet) -> OwnLoop | None:
     if current.gr_context is not own._context and asyncio.current_task(own.loop) is not None:
         return None  # an eager task's first step, which has a context of its own
     return own
+
+
+def is_here() -> bool:
+    """Whether this thread has a loop of greenhack's."""
+    return _here.loop is not None
 
 
 def mend() -> str:

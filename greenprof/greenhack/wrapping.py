@@ -9,9 +9,16 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from greenlet import getcurrent
+
 from greenprof.errors import OptionError
 from greenprof.greenhack import modes
-from greenprof.greenhack.crossing import await_, can_await, name_of
+from greenprof.greenhack.crossing import (
+    SyncGreenlet,
+    await_,
+    can_await,
+    name_of,
+)
 from greenprof.greenhack.unawaited import Unawaited
 
 __all__ = ["exempt", "exempt_cm", "exempt_it"]
@@ -53,9 +60,20 @@ def exempt(function: Any = None, /, *, blocking: Callable[..., Any] | None = Non
     is_coroutine = inspect.iscoroutinefunction(function)
     # An `as_async` function needs no greenlet of its own where there is one already.
     plain = getattr(function, "greenhack_plain", None)
+    is_simple = is_coroutine and plain is None and blocking is None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if is_simple:  # nothing here but what tells sync code from a coroutine
+            current = getcurrent()
+            if type(current) is SyncGreenlet:
+                try:
+                    here = current.gr_context is current.context or can_await()
+                except AttributeError:  # as in `await_`, which says so
+                    here = True
+                if here:
+                    del current  # as in `await_`
+                    return await_(function(*args, **kwargs))
         if blocking is not None and _blocks():
             return blocking(*args, **kwargs)
         if can_await():
