@@ -23,6 +23,9 @@ from sqlalchemy.util import concurrency
 
 from greenprof import greenhack
 
+# 2.1 renamed it.
+await_theirs = getattr(concurrency, "await_", None) or concurrency.await_only
+
 Wait = Callable[[Any], Any]
 Spawn = Callable[..., Awaitable[Any]]
 CALLS = 2_000
@@ -61,12 +64,12 @@ async def plus(number: int) -> int:
 
 
 def by_hand(*args: Any, **kwargs: Any) -> int:
-    return concurrency.await_(plus(*args, **kwargs))
+    return await_theirs(plus(*args, **kwargs))
 
 
 WRAPPED: dict[Wait, Callable[[int], int]] = {
     greenhack.await_: greenhack.exempt(plus),
-    concurrency.await_: by_hand,
+    await_theirs: by_hand,
 }
 
 
@@ -105,7 +108,7 @@ def of_greenhack() -> tuple[Spawn, Wait]:
 
 
 def of_sqlalchemy() -> tuple[Spawn, Wait]:
-    return concurrency.greenlet_spawn, concurrency.await_
+    return concurrency.greenlet_spawn, await_theirs
 
 
 def timed(case: str, peer: tuple[Spawn, Wait], loop: asyncio.AbstractEventLoop) -> float:
