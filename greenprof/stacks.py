@@ -133,21 +133,12 @@ def _parts(
     while parent is not None and not is_hub(frames) and len(parts) < MAX_PARTS:
         child, parent = parent, parent.parent
         frames = [] if parent is None else walk(parent.gr_frame)
-        if not frames or (is_hub(frames) and not _started(frames[-1], child)):
+        # On a hub, a task's bridge frame may have started the child.
+        if not frames or (is_hub(frames) and bridges.waiter_kept_in(frames[-1]) is not child):
             break
         parts.insert(0, frames)
         members.insert(0, parent)
     return parts, members
-
-
-def _started(frame: FrameType, child: greenlet) -> bool:
-    """Whether a frame is a bridge's that started a greenlet: on a hub, the one of a task."""
-    role = bridges.role_of(frame.f_code)
-    return (
-        role is not None
-        and role.part is Part.BRIDGE_FRAME
-        and bridges.variable_of(frame, role) is child
-    )
 
 
 def is_hub(frames: list[FrameType]) -> bool:
@@ -216,10 +207,7 @@ def bridge_frame_waiter(frame: FrameType, switches: Switches | None) -> greenlet
     """The greenlet that `frame` awaits for: as seen by switches, or as its library keeps it."""
     waiter: Any = None if switches is None else switches.awaited_by(frame)
     if waiter is None:
-        role = bridges.role_of(frame.f_code)
-        if role is None or role.part is not Part.BRIDGE_FRAME:
-            return None
-        waiter = bridges.variable_of(frame, role)
+        waiter = bridges.waiter_kept_in(frame)
     # One without a frame runs again, or has not begun, or is dead.
     return waiter if isinstance(waiter, greenlet) and waiter.gr_frame is not None else None
 

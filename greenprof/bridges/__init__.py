@@ -238,11 +238,27 @@ def _forget_codes() -> None:
 
 def variable_of(frame: FrameType, role: Role) -> Any:
     """The value of the role's variable in a frame, None if it is not bound."""
-    names = role.variables
+    return value_in(frame, role.variables)
+
+
+def value_in(frame: FrameType, names: tuple[str, ...]) -> Any:
+    """The value of the first of a frame's variables that has one; None if none of them does."""
     if not names:
         return None
     values = frame.f_locals
-    return next((values[name] for name in names if values.get(name) is not None), None)
+    for name in names:
+        found = values.get(name)
+        if found is not None:
+            return found
+    return None
+
+
+def waiter_kept_in(frame: FrameType) -> Any:
+    """Whom a bridge frame awaits for, as its library keeps it; None for all other frames."""
+    role = role_of(frame.f_code)
+    if role is None or role.part is not Part.BRIDGE_FRAME:
+        return None
+    return variable_of(frame, role)
 
 
 def spawned_at(child: greenlet) -> tuple[Iterable[SpawnFrame], greenlet | None]:

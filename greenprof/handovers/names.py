@@ -193,7 +193,7 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
     code = frame.f_code
     site = _functions.get(id(code)) or _function(code)
     if site.variables:
-        found = _first_of(frame, site.variables)
+        found = bridges.value_in(frame, site.variables)
         if found is not None:
             return found
     for one in (frame, None if other is None else other.gr_frame):
@@ -201,21 +201,12 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
             continue
         awaited = _function(one.f_code).awaited
         if awaited:
-            return _first_of(one, awaited)
+            return bridges.value_in(one, awaited)
         if site.variables:
             continue  # nothing is guessed of a bridge that is described
         awaitable = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
         if len({id(value) for value in awaitable}) == 1:
             return awaitable[0]
-    return None
-
-
-def _first_of(frame: FrameType, names: tuple[str, ...]) -> Any:
-    values = frame.f_locals
-    for name in names:
-        found = values.get(name)
-        if found is not None:
-            return found
     return None
 
 
@@ -291,10 +282,8 @@ def _awaited_for(waiter: greenlet | None) -> Any:
         if frame is None:
             break
         found = _function(frame.f_code)
-        if found.awaited:
-            role = bridges.role_of(frame.f_code)
-            if role is not None and bridges.variable_of(frame, role) is waiter:
-                return _first_of(frame, found.awaited)
+        if found.awaited and bridges.waiter_kept_in(frame) is waiter:
+            return bridges.value_in(frame, found.awaited)
         frame = frame.f_back
     return None
 

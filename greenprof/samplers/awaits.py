@@ -73,6 +73,7 @@ class AwaitAccount(Handovers):
         self._running = False
         self._budget = Budget(time.monotonic_ns()) if sparing else None
         self._counted_ns: tuple[int, int] | None = None
+        self._counter = self._count if self._budget is None else self._count_within
         super().__init__(self._met_library, _leave, self._note_error)
 
     # What a profiler calls.
@@ -177,7 +178,7 @@ class AwaitAccount(Handovers):
         telling = self._telling
         now = time.monotonic_ns
         budget = self._budget
-        count = self._count if budget is None else self._count_within
+        count = self._counter
         nests = self._nests
 
         def switched(
@@ -251,8 +252,7 @@ class AwaitAccount(Handovers):
         outcome = outcomes.RETURNED if raised is None else outcomes.said_of(raised)[0]
         end_ns: int = time.monotonic_ns()
         waiter = getcurrent()
-        count = self._count if self._budget is None else self._count_within
-        count(frame, None, "", outcome, begun, end_ns, waiter, awaitable, bridge)
+        self._counter(frame, None, "", outcome, begun, end_ns, waiter, awaitable, bridge)
 
     def _waiter_of(self, entry: Any) -> greenlet | None:
         waiter: greenlet | None = entry[0]()
