@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,19 @@ def traced(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 async def nap(seconds: float = 0.0) -> None:
     await asyncio.sleep(seconds)
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def cancelled_thrice(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a program in three tasks, one after another, which are cancelled once they wait."""
+    for _ in range(3):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.002)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 class ProgramError(Exception):

@@ -16,7 +16,7 @@ from greenletio import await_ as greenletio_await
 
 from greenprof.profiles import State
 from tests import await_programs, raw_bridges
-from tests.await_programs import ProgramError
+from tests.await_programs import ProgramError, cancelled_thrice, forever
 from tests.await_truth import Truth, counting
 from tests.raw_bridges import as_async, wait
 from tests.running import REPOSITORY, run_python
@@ -92,22 +92,12 @@ def test_greenback(way: str, library: Any) -> None:
 
 
 def test_greenback_cancelled() -> None:
-    async def forever() -> None:
-        await asyncio.Event().wait()
-
     async def work() -> None:
         await greenback.ensure_portal()
         greenback.await_(forever())
 
-    async def main() -> None:
-        for _ in range(3):
-            task = asyncio.create_task(work())
-            await asyncio.sleep(0.002)
-            task.cancel()
-            await asyncio.wait([task])
-
     with counting() as counted:
-        asyncio.run(main())
+        asyncio.run(cancelled_thrice(work))
     row = counted.row("forever")
     assert (row.count, row.errors, row.cancelled) == (3, 0, 3)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import greenback
 import pytest
 
-from tests.counted_calls import assert_counts_agree, count, counting
+from tests.counted_calls import Counted, assert_counts_agree, count, counting
 from tests.running import REPOSITORY, run_python
 from tests.test_exact_hubs import HEAD
 
@@ -28,6 +29,15 @@ def blocks(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def timed(main: Coroutine[Any, Any, None]) -> tuple[Counted, float]:
+    """What was counted of a program, and how long it took, in milliseconds."""
+    with counting("wall") as found:
+        began = time.monotonic()
+        asyncio.run(main)
+        took_ms = (time.monotonic() - began) * 1000
+    return found(), took_ms
+
+
 def test_a_portal_that_is_opened_in_a_task_does_not_count_the_task_twice() -> None:
     def sync() -> None:
         count()
@@ -40,11 +50,7 @@ def test_a_portal_that_is_opened_in_a_task_does_not_count_the_task_twice() -> No
         sync()
         await waits(0.1)
 
-    with counting("wall") as found:
-        began = time.monotonic()
-        asyncio.run(endpoint())
-        took_ms = (time.monotonic() - began) * 1000
-    result = found()
+    result, took_ms = timed(endpoint())
     assert_counts_agree(result, ["endpoint", "sync", "waits", "blocks"])
     assert 100 <= result.total_ms("sync", clock="wall") <= took_ms
     assert 200 <= result.total_ms("endpoint", clock="wall") <= took_ms
@@ -70,11 +76,7 @@ def test_what_consumes_an_asynchronous_generator_is_not_counted_twice() -> None:
             blocks(0.03)
             await waits(0.02)
 
-    with counting("wall") as found:
-        began = time.monotonic()
-        asyncio.run(consumer())
-        took_ms = (time.monotonic() - began) * 1000
-    result = found()
+    result, took_ms = timed(consumer())
     assert_counts_agree(result, ["inner", "outer", "consumer"])
     assert 280 <= result.total_ms("consumer", clock="wall") <= took_ms
     assert result.total_ms("outer", clock="wall") < 180
@@ -94,11 +96,7 @@ def test_a_generator_that_ends_for_another_function_than_it_began_for() -> None:
         async with context():
             await waits(0.02)
 
-    with counting("wall") as found:
-        began = time.monotonic()
-        asyncio.run(user())
-        took_ms = (time.monotonic() - began) * 1000
-    result = found()
+    result, took_ms = timed(user())
     assert_counts_agree(result, ["context", "user", "waits"])
     assert 170 <= result.total_ms("user", clock="wall") <= took_ms
 

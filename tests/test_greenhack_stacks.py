@@ -15,6 +15,7 @@ import greenprof
 from greenprof import greenhack
 from greenprof.profiles import FrameKind, Profile, State
 from tests import span_trees
+from tests.await_programs import cancelled_thrice, forever
 from tests.await_truth import Truth, beside_spans
 from tests.await_truth import counting as counting_awaits
 from tests.counted_calls import assert_counts_agree, burn, count, counting
@@ -383,18 +384,8 @@ def test_awaits_are_counted(world: str) -> None:
 
 
 def test_awaits_that_are_cancelled_are_counted_as_such() -> None:
-    async def forever() -> None:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        for _ in range(3):
-            task = asyncio.create_task(greenhack.as_async(greenhack.exempt(forever))())
-            await asyncio.sleep(0.002)
-            task.cancel()
-            await asyncio.wait([task])
-
     with counting_awaits() as counted:
-        asyncio.run(main())
+        asyncio.run(cancelled_thrice(greenhack.as_async(greenhack.exempt(forever))))
     row = counted.row("forever")
     assert (row.count, row.errors, row.cancelled) == (3, 0, 3)
 

@@ -658,6 +658,18 @@ def test_sync_code_that_does_not_want_to_end() -> None:
     assert len(refused) >= MAX_REFUSALS
 
 
+async def dropped_by_another_thread(work: Callable[[], None]) -> None:
+    """Begin sync code, and have another thread let go of its coroutine."""
+    coroutine: Any = greenhack.as_async(work)()
+    coroutine.send(None)
+    held = [coroutine]
+    del coroutine
+    other = threading.Thread(target=held.clear)
+    other.start()
+    other.join()
+    greenlet.getcurrent()
+
+
 def test_cleaning_up_while_memory_is_freed() -> None:
     """Nothing can be awaited there any more, by whichever way."""
     log: list[Any] = []
@@ -672,17 +684,7 @@ def test_cleaning_up_while_memory_is_freed() -> None:
                     wait()
             log.append("cleaned up")
 
-    async def main() -> None:
-        coroutine: Any = greenhack.as_async(work)()
-        coroutine.send(None)
-        held = [coroutine]
-        del coroutine
-        other = threading.Thread(target=held.clear)
-        other.start()
-        other.join()
-        greenlet.getcurrent()
-
-    asyncio.run(main())
+    asyncio.run(dropped_by_another_thread(work))
     assert log == [False, "cleaned up"]
 
 
@@ -696,17 +698,7 @@ def test_closed_in_another_thread() -> None:
         finally:
             log.append(threading.current_thread().name)
 
-    async def main() -> None:
-        coroutine: Any = greenhack.as_async(work)()
-        coroutine.send(None)
-        held = [coroutine]
-        del coroutine
-        other = threading.Thread(target=held.clear)
-        other.start()
-        other.join()
-        greenlet.getcurrent()
-
-    asyncio.run(main())
+    asyncio.run(dropped_by_another_thread(work))
     assert log == ["MainThread"]
 
 
