@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.figures import put_into
 from tests.accuracy import Row, by_kind, compare, run_profiled
 from tests.postgres import running_postgres
 
-MARKS = ("<!-- figures: python -m benchmarks.accuracy --into -->", "<!-- end of figures -->")
 PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SQLAlchemy asyncio, asyncpg": ("sqlalchemy_routes", ("--url", "asyncpg")),
     "SQLAlchemy asyncio, psycopg": ("sqlalchemy_routes", ("--url", "psycopg")),
@@ -73,10 +73,7 @@ def main() -> int:
         table.append(text)
         print(text, flush=True)
     if options.into is not None:
-        before, _, rest = options.into.read_text(encoding="utf-8").partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        whole = [before + MARKS[0], *table, "", MARKS[1] + after]
-        options.into.write_text("\n".join(whole), encoding="utf-8")
+        put_into(options.into, "benchmarks.accuracy", table)
     return 0
 
 

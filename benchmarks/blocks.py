@@ -21,9 +21,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.figures import put_into
 from greenprof.blocking import watch_blocks
 
-MARKS = ("<!-- figures: python -m benchmarks.blocks --into -->", "<!-- end of figures -->")
 ROUNDS = 15
 LIMIT_S = 0.1
 IDLE_S = 3.0
@@ -162,11 +162,7 @@ def main() -> None:
     elif options.idle:
         print(json.dumps([idle(options.idle)]))
     elif options.into:
-        text = options.into.read_text(encoding="utf-8")
-        before, rest = text.split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        whole = f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}"
-        options.into.write_text(whole, encoding="utf-8")
+        put_into(options.into, "benchmarks.blocks", [table()])
     else:
         print(table())
 

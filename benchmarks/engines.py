@@ -24,11 +24,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.figures import put_into
 from benchmarks.engine_models import Shop
 from benchmarks.engine_programs import PLAIN, PROGRAMS, WAYS, missing
 from tests.postgres import running_postgres
 
-MARKS = ("<!-- figures: python -m benchmarks.engines --into -->", "<!-- end of figures -->")
 TITLES = {"sqlalchemy": "SQLAlchemy, PostgreSQL", "gevent": "gevent", "cpu": "CPU alone"}
 BESIDE = ("yappi", "viztracer", "pyinstrument")
 TURN_LIMIT_S = 60
@@ -181,10 +181,7 @@ def main() -> int:
         written.append(line)
         print(line, flush=True)
     if options.into is not None:
-        before, _, rest = options.into.read_text(encoding="utf-8").partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        whole = [before + MARKS[0], *written, "", MARKS[1] + after]
-        options.into.write_text("\n".join(whole), encoding="utf-8")
+        put_into(options.into, "benchmarks.engines", written)
     return 0
 
 

@@ -33,10 +33,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.util import concurrency, greenlet_spawn
 
+from benchmarks.figures import put_into
 import greenprof
 from tests.postgres import running_postgres
 
-MARKS = ("<!-- figures: python -m benchmarks.spans --into -->", "<!-- end of figures -->")
 
 # 2.1 renamed it.
 await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
@@ -288,10 +288,7 @@ def main() -> int:
         written.append(line)
         print(line, flush=True)
     if options.into is not None:
-        before, _, rest = options.into.read_text(encoding="utf-8").partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        whole = [before + MARKS[0], *written, "", MARKS[1] + after]
-        options.into.write_text("\n".join(whole), encoding="utf-8")
+        put_into(options.into, "benchmarks.spans", written)
     return 0
 
 
