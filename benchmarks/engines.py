@@ -24,9 +24,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.figures import put_into
 from benchmarks.engine_models import Shop
 from benchmarks.engine_programs import PLAIN, PROGRAMS, WAYS, missing
+from benchmarks.figures import put_into
 from tests.postgres import running_postgres
 
 TITLES = {"sqlalchemy": "SQLAlchemy, PostgreSQL", "gevent": "gevent", "cpu": "CPU alone"}

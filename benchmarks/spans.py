@@ -33,10 +33,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.util import concurrency, greenlet_spawn
 
-from benchmarks.figures import put_into
 import greenprof
+from benchmarks.figures import put_into
 from tests.postgres import running_postgres
-
 
 # 2.1 renamed it.
 await_: Callable[[Any], Any] = getattr(concurrency, "await_", None) or concurrency.await_only
