@@ -56,7 +56,7 @@ screenshots: $(VENV)/.dev-ready $(VENV)/.browser-ready
 	$(BIN)/python -m docs.screenshots
 
 clean:
-	rm -rf .venv .venv-* $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-* $(DEMO) .mypy_cache .ruff_cache .pytest_cache* .hypothesis build dist
 
 $(VENV)/.created:
 	@if [ -z "$(PYTHON)" ]; then \
