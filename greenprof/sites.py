@@ -6,7 +6,6 @@ As it was sampled (`await_sites`), and as it was counted (`await_rows`, `repeat_
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -189,6 +188,7 @@ def sample_sites(profile: Profile) -> tuple[list[AwaitSite], list[int]]:
     """Return the await sites, and for each sample the index of its site (-1: no wait)."""
     sites: dict[tuple[str, str, int, int, str], AwaitSite] = {}
     by_stack: dict[int, AwaitSite] = {}
+    ways = _Ways(profile)
     of_sample: list[AwaitSite | None] = []
     for sample in profile.samples:
         if sample.state not in WAITS:
@@ -196,7 +196,7 @@ def sample_sites(profile: Profile) -> tuple[list[AwaitSite], list[int]]:
             continue
         site = by_stack.get(sample.stack)
         if site is None:
-            frame, awaited = _await_site(profile.stack(sample.stack))
+            frame, awaited = ways.site_of(sample.stack)
             key = (*function_key(frame), frame.line, awaited)
             site = sites.get(key)
             if site is None:
@@ -266,12 +266,12 @@ def repeat_rows(profile: Profile) -> list[RepeatRow]:
 
 def block_rows(profile: Profile) -> list[BlockRow]:
     """Return the lines that kept a loop from going on, those that took longest in all first."""
-    rows = []
+    rows: list[BlockRow] = []
+    if not profile.blocks:
+        return rows
+    ways = _Ways(profile)
     for block in profile.blocks:
-        stack = profile.stack(block.stack)
-        found = _innermost_app(stack)
-        site = _NO_STACK if not stack else stack[-1 if found is None else found]
-        inside = "" if not stack or site is stack[-1] else stack[-1].qualified_name
+        site, inside = ways.block_of(block.stack)
         rows.append(
             BlockRow(
                 site,
@@ -294,49 +294,86 @@ def _leaf(profile: Profile, node: int) -> Frame:
     return _NO_STACK if node < 0 else profile.frames[profile.nodes[node][1]]
 
 
-def _await_site(stack: tuple[Frame, ...]) -> tuple[Frame, str]:
-    if not stack:
-        return _NO_STACK, UNKNOWN
-    handover = _last_handover(stack)
-    if handover is not None:
-        start, end = handover
-        above = stack[:start]
-        awaited = stack[min(end, len(stack) - 1)].qualified_name
-        site = _innermost_app(above)
-        if site is None:
-            outside = [frame for frame in above if frame.kind is not FrameKind.BOUNDARY]
-            return (outside or stack[:1])[-1], awaited
-        return stack[site], awaited
-    site = _innermost_app(stack)
-    if site is None:
-        site = max(len(stack) - 2, 0)
-    below = stack[site + 1 : site + 2]
-    return stack[site], below[0].qualified_name if below else UNKNOWN
+class _Ways:
+    """What a site is found by, for each stack of a profile: in one walk down the tree of stacks.
 
-
-def _innermost_app(frames: Iterable[Frame]) -> int | None:
-    found = None
-    for index, frame in enumerate(frames):
-        bridge = frame.kind is FrameKind.BOUNDARY
-        if frame.origin is FrameOrigin.APP and frame.path and not bridge:
-            found = index
-    return found
-
-
-def _last_handover(stack: tuple[Frame, ...]) -> tuple[int, int] | None:
-    """Find the last run of bridge frames that hands over an awaitable: (start, end) in the stack.
-
-    A run that starts a greenlet has plain frames below it; it is not one.
+    Deep recursion has many stacks of many levels; to look at each from its root would take hours.
     """
-    end = len(stack)
-    while end > 0:
-        if stack[end - 1].kind is not FrameKind.BOUNDARY:
-            end -= 1
-            continue
-        start = end
-        while start > 0 and stack[start - 1].kind is FrameKind.BOUNDARY:
-            start -= 1
-        if end == len(stack) or stack[end].kind is FrameKind.AWAITED:
-            return start, end
-        end = start
-    return None
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        nodes, frames = profile.nodes, profile.frames
+        # All are nodes, of the way from the root to this one; -1 where there is none.
+        self._app: list[int] = []
+        """The innermost line of the application."""
+        self._below_app: list[int] = []
+        """What that line had called."""
+        self._plain: list[int] = []
+        """The innermost one that is no bridge's."""
+        self._run: list[int] = []
+        """Where the bridge frames begin that end here."""
+        self._handover: list[tuple[int, int]] = []
+        """The innermost run of them that hands over an awaitable, and what is below it.
+
+        A run that starts a greenlet has plain frames below it; it is not one.
+        """
+        for node, (parent, number) in enumerate(nodes):
+            frame = frames[number]
+            bridge = frame.kind is FrameKind.BOUNDARY
+            app = self._app[parent] if parent >= 0 else -1
+            in_run = parent >= 0 and self._run[parent] >= 0
+            handover = self._handover[parent] if parent >= 0 else (-1, -1)
+            below_app = self._below_app[parent] if parent >= 0 else -1
+            if frame.origin is FrameOrigin.APP and frame.path and not bridge:
+                self._app.append(node)
+                self._below_app.append(-1)
+            else:
+                self._app.append(app)
+                self._below_app.append(node if app == parent >= 0 else below_app)
+            if bridge:
+                self._run.append(self._run[parent] if in_run else node)
+                self._plain.append(self._plain[parent] if parent >= 0 else -1)
+                # Of the run itself it is known when it has ended.
+                self._handover.append(handover)
+            else:
+                if in_run and frame.kind is FrameKind.AWAITED:
+                    handover = self._run[parent], node
+                self._run.append(-1)
+                self._plain.append(node)
+                self._handover.append(handover)
+
+    def frame(self, node: int) -> Frame:
+        return self._profile.frames[self._profile.nodes[node][1]]
+
+    def site_of(self, node: int) -> tuple[Frame, str]:
+        """The line that waits, and what it waits for."""
+        if node < 0:
+            return _NO_STACK, UNKNOWN
+        start, below = (self._run[node], node) if self._run[node] >= 0 else self._handover[node]
+        if start >= 0:
+            awaited = self.frame(below).qualified_name
+            above = self._profile.nodes[start][0]
+            if above < 0:
+                return self.frame(start), awaited
+            found = self._app[above] if self._app[above] >= 0 else self._plain[above]
+            return self.frame(found), awaited
+        site = self._app[node]
+        if site < 0:
+            parent = self._profile.nodes[node][0]
+            return (
+                (self.frame(node), UNKNOWN)
+                if parent < 0
+                else (
+                    self.frame(parent),
+                    self.frame(node).qualified_name,
+                )
+            )
+        called = self._below_app[node]
+        return self.frame(site), self.frame(called).qualified_name if called >= 0 else UNKNOWN
+
+    def block_of(self, node: int) -> tuple[Frame, str]:
+        """The line that keeps a loop from going on, and what it had called if that is another."""
+        if node < 0:
+            return _NO_STACK, ""
+        site = self._app[node] if self._app[node] >= 0 else node
+        return self.frame(site), self.frame(node).qualified_name if site != node else ""

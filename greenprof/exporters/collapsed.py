@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
 from greenprof.analysis import weighted_stacks
+from greenprof.exporters.depth import shallow
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
 from greenprof.profiles import Frame, Profile
 
 __all__ = ["EXPORTER", "render"]
+
+_MOST_LETTERS: Final = 512 << 20
+# Of one level: a name of a megabyte would stand in each line anew.
+_LONGEST: Final = 1_000
 
 
 def render(profile: Profile, /, *, clock: str = "wall") -> str:
@@ -22,8 +28,11 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
     under the await clock only `[await]` and `[ready]` count.
 
     Tasks of all groups are added together. Whole microseconds: a stack with less is left out. A
-    semicolon in a name becomes a comma; line ends and control characters become escapes.
+    semicolon in a name becomes a comma; line ends and control characters become escapes. Of very
+    deep stacks the lowest levels are left out, see `depth.shallow`, and of a name what is over
+    1,000 letters.
     """
+    profile = shallow(profile, lambda frame: len(_label(frame)) + 1, _MOST_LETTERS)
     labels = [_label(frame) for frame in profile.frames]
     weights: defaultdict[str, int] = defaultdict(int)
     for _, _, node, label, weight_ns in weighted_stacks(profile, clock=clock):
@@ -41,7 +50,9 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
 
 def _label(frame: Frame) -> str:
     where = f" ({frame.path}:{frame.line})" if frame.path else ""
-    return printable(f"{frame.name}{where}").replace(";", ",")
+    label = f"{frame.name}{where}"
+    shown = printable(label[: _LONGEST + 1]).replace(";", ",")
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 EXPORTER = Exporter(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from greenprof.analysis import function_key, weighted_stacks
+from greenprof.exporters.depth import shallow
 from greenprof.exporters.traceevents import Row, Rows
 from greenprof.exporters.units import place
 from greenprof.printable import printable
@@ -41,6 +42,7 @@ def icicle(profile: Profile, clock: str, rows: Rows) -> None:
 
     Raises OptionError if there is no such clock.
     """
+    profile = shallow(profile)
     boxes: dict[int, dict[int, _Box]] = {}
     shown = [_shown(frame) for frame in profile.frames]
     for group, thread, node, label, weight_ns in weighted_stacks(profile, clock=clock):

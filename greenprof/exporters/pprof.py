@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from greenprof.analysis import check_clock, counted_ns
+from greenprof.exporters.depth import shallow
 from greenprof.exporters.edges import calls_are, names_of, owner_of
 from greenprof.exporters.protobuf import Message
 from greenprof.exporters.registry import Exporter
@@ -53,10 +54,11 @@ def render(profile: Profile, /, *, clock: str = "wall") -> bytes:
     boundaries, the number of greenlet boundaries in the stack. Idle time is left out.
 
     A mapping, which elsewhere is a binary, is a package here, or "[greenlet boundary]" for a bridge's
-    internals, so that `-ignore`, `-hide` and `-focus` know them.
+    internals, so that `-ignore`, `-hide` and `-focus` know them. Of very deep stacks the lowest levels
+    are left out, see `depth.shallow`.
     """
     check_clock(clock)
-    return _compressed(bytes(_Writer(profile).profile(clock)))
+    return _compressed(bytes(_Writer(shallow(profile)).profile(clock)))
 
 
 class _Writer:

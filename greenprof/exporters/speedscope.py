@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from greenprof.analysis import trace_table, weighted_stacks
+from greenprof.exporters.depth import shallow
 from greenprof.exporters.registry import Exporter
 from greenprof.printable import printable
 from greenprof.profiles import Frame, Profile
@@ -28,8 +29,10 @@ def render(profile: Profile, /, *, clock: str = "wall") -> str:
 
     Weights are nanoseconds and combine the clocks as the collapsed format does: code that ran
     weighs its CPU time; under the wall clock waiting ends in a frame `[await]`, `[ready]`,
-    `[blocked]` or `[idle]`; under the await clock only `[await]` and `[ready]` count.
+    `[blocked]` or `[idle]`; under the await clock only `[await]` and `[ready]` count. Of very deep
+    stacks the lowest levels are left out, see `depth.shallow`.
     """
+    profile = shallow(profile)
     frames = _Frames()
     indexes = [frames.index(_frame(frame)) for frame in profile.frames]
     stacks: dict[tuple[int, int], list[_Weighted]] = {}

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from greenprof.analysis import check_clock, counted_ns, is_exact, weighted_stacks
 from greenprof.exporters.cells import Cut
+from greenprof.exporters.depth import shallow
 from greenprof.exporters.headline import running_word
 from greenprof.exporters.units import duration, percent, place, plural
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
@@ -36,6 +37,7 @@ def tree_renderable(
     Raises OptionError for a clock that is not "wall", "cpu" or "await".
     """
     check_clock(clock)
+    profile = shallow(profile)
     roots = _trees(profile)
     whole = sum(root.weight_ns(clock) for root in roots)
     columns = _columns(profile, roots)
