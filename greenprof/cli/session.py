@@ -43,12 +43,19 @@ class Session:
 
     The end is after the program's non-daemon threads and its `atexit` handlers, or at a signal that
     ends the process: a default SIGTERM or SIGHUP. A handler that the program installs rules instead.
-    Forked children leave the profile alone. `spans` are recorded for as long.
+    Forked children leave the profile alone, but those that `in_child` is called in, which may
+    `begin_again`. `spans` are recorded for as long.
     """
 
-    def __init__(self, deliver: Callable[[Profile], None], spans: RunSpans | None = None) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[Profile], None],
+        spans: RunSpans | None = None,
+        in_child: Callable[[Session], None] | None = None,
+    ) -> None:
         self._deliver = deliver
         self._spans = spans
+        self._begin_in_child = in_child
         self._phase = Phase.NEW
         self._pid = os.getpid()
         self._profiler: Profiler | None = None
@@ -60,6 +67,17 @@ class Session:
         # Before anything else registers itself: handlers run last to first, so ours runs after those
         # of the program and of every module it imports.
         atexit.register(self._at_exit)
+        self._record(recorded, command)
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def begin_again(
+        self, deliver: Callable[[Profile], None], recorded: dict[str, Any], *, command: str
+    ) -> None:
+        """Records a forked child, which has a profile of its own. Raises GreenprofError likewise."""
+        self._deliver, self._spans, self._pid = deliver, None, os.getpid()
+        self._record(recorded, command)
+
+    def _record(self, recorded: dict[str, Any], command: str) -> None:
         from greenprof.profiler import Profiler
 
         self._profiler = Profiler(**recorded, outermost=True, command=command)
@@ -71,7 +89,6 @@ class Session:
             # An ignored one (nohup) stays ignored.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_ending_signal)
-        os.register_at_fork(after_in_child=self._in_child)
 
     def discard(self) -> None:
         """Stops and keeps nothing: the program never began."""
@@ -130,8 +147,10 @@ class Session:
         os.kill(os.getpid(), number)
 
     def _in_child(self) -> None:
-        self._phase = Phase.DONE
+        recorded, self._phase = self._phase is Phase.RECORDING, Phase.DONE
         self._restore_signals()
+        if recorded and self._begin_in_child is not None:
+            self._begin_in_child(self)
 
     def _restore_signals(self) -> None:
         for number in ENDING_SIGNALS:
