@@ -43,16 +43,33 @@ from greenprof.model import (
     Track,
 )
 
-__all__ = ["MAGIC", "MAJOR", "MAX_INFLATED_BYTES", "MINOR", "Tables", "decode", "encode"]
+__all__ = [
+    "MAGIC",
+    "MAJOR",
+    "MAX_FILE_BYTES",
+    "MAX_INFLATED_BYTES",
+    "MINOR",
+    "Tables",
+    "decode",
+    "encode",
+]
 
 MAGIC: Final = b"\x89GPROF\r\n"
 MAJOR: Final = 1
 MINOR: Final = 2
 MAX_INFLATED_BYTES: Final = 128 << 20
 """A few kilobytes can inflate to gigabytes; no profile within greenprof's caps comes near this."""
+MAX_FILE_BYTES: Final = MAX_INFLATED_BYTES + (1 << 20)
+"""Of the file itself: what is stored uncompressed is a little longer."""
+MAX_RATIO: Final = 100
+"""How many bytes one byte may inflate to. Profiles have 5 to 30; zlib's most is some 1,000."""
 
 _VERSION = struct.Struct(">HH")
 _HEADER_SIZE = len(MAGIC) + _VERSION.size
+# So much may come of any file: small ones that repeat themselves are no danger.
+_ANY_RATIO_BYTES = 8 << 20
+_STEP_BYTES = 1 << 20
+_STORED = 0
 # JSON's brackets and quotes become Python objects of some 60 bytes each, its numbers of some 40: a
 # bound on what a hostile file can make of its inflated bytes.
 _MAX_TOKENS = 8_000_000
@@ -155,7 +172,10 @@ def encode(tables: Tables) -> bytes:
             f"{MAX_INFLATED_BYTES >> 20} MiB and {_MAX_VALUES // 1_000_000} million values); "
             "record a shorter time, or merge fewer profiles"
         )
-    return MAGIC + _VERSION.pack(MAJOR, MINOR) + zlib.compress(payload)
+    packed = zlib.compress(payload)
+    if _inflates_absurdly(len(payload), len(packed)):
+        packed = zlib.compress(payload, _STORED)
+    return MAGIC + _VERSION.pack(MAJOR, MINOR) + packed
 
 
 def decode(data: bytes, source: str) -> Tables:
@@ -200,26 +220,46 @@ def _short(error: Exception) -> str:
 
 
 def _inflate(data: bytes, source: str) -> bytes:
+    """Inflate the file's inside step by step, and no further than a profile goes."""
     stream = zlib.decompressobj()
-    try:
-        payload = stream.decompress(memoryview(data)[_HEADER_SIZE:], MAX_INFLATED_BYTES + 1)
-    except zlib.error:
+    packed = memoryview(data)[_HEADER_SIZE:]
+    steps: list[bytes] = []
+    inflated = fed = 0
+    rest = b""
+    while not stream.eof:
+        # Not all of it at once: each step would copy what is left for the next one.
+        piece = rest or packed[fed : fed + _STEP_BYTES]
+        fed += 0 if rest else len(piece)
+        try:
+            step = stream.decompress(piece, _STEP_BYTES)
+        except zlib.error:
+            raise ProfileFileError(
+                f"{source} is damaged (its compressed data do not decompress); "
+                "copy or record it again"
+            ) from None
+        if not piece and not step:
+            raise _cut(source)
+        rest = stream.unconsumed_tail
+        steps.append(step)
+        inflated += len(step)
+        if inflated > MAX_INFLATED_BYTES:
+            raise _absurd(source, f"to more than {MAX_INFLATED_BYTES >> 20} MiB")
+        if _inflates_absurdly(inflated, len(packed)):
+            raise _absurd(source, f"to more than {MAX_RATIO} times its size")
+    unused = len(stream.unused_data) + len(packed) - fed
+    if unused:
         raise ProfileFileError(
-            f"{source} is damaged (its compressed data do not decompress); copy or record it again"
-        ) from None
-    if len(payload) > MAX_INFLATED_BYTES:
-        raise ProfileFileError(
-            f"{source} inflates to more than {MAX_INFLATED_BYTES >> 20} MiB, which no profile does; "
-            "do not trust it"
+            f"{source} is damaged ({unused} bytes after its end); copy or record it again"
         )
-    if not stream.eof:
-        raise _cut(source)
-    if stream.unused_data:
-        raise ProfileFileError(
-            f"{source} is damaged ({len(stream.unused_data)} bytes after its end); "
-            "copy or record it again"
-        )
-    return payload
+    return b"".join(steps)
+
+
+def _absurd(source: str, what: str) -> ProfileFileError:
+    return ProfileFileError(f"{source} inflates {what}, which no profile does; do not trust it")
+
+
+def _inflates_absurdly(inflated: int, compressed: int) -> bool:
+    return inflated > _ANY_RATIO_BYTES and inflated > compressed * MAX_RATIO
 
 
 def _has_too_many_values(payload: bytes) -> bool:
@@ -267,7 +307,9 @@ def _info(table: dict[str, Any]) -> ProfileInfo:
             continue
         value: Any = table.get(field.name)
         if field.name == "pids":
-            good = isinstance(value, list) and all(type(pid) is int for pid in value)
+            good = isinstance(value, list) and all(
+                type(pid) is int and 0 <= pid <= MAX_NUMBER for pid in value
+            )
         elif field.name == "warnings":
             good = isinstance(value, list) and all(type(text) is str for text in value)
         elif field.type == "str":

@@ -39,7 +39,7 @@ from greenprof.model import (
 )
 from greenprof.output import write_output
 from greenprof.printable import printable
-from greenprof.profile_file import MAGIC, MAX_INFLATED_BYTES, Tables, decode, encode
+from greenprof.profile_file import MAGIC, MAX_FILE_BYTES, Tables, decode, encode
 
 __all__ = [
     "DEFAULT_MAX_GROUPS",
@@ -130,7 +130,7 @@ class Profile:
             with Path(path).open("rb") as file:
                 data = file.read(len(MAGIC))
                 if data == MAGIC:
-                    data += file.read(MAX_INFLATED_BYTES)
+                    data += file.read(MAX_FILE_BYTES)
         except FileNotFoundError:
             raise ProfileFileError(
                 f"there is no profile {source}; record one with `greenprof run`"

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -175,14 +176,45 @@ def test_bytes_after_the_end() -> None:
     assert "5 bytes after its end" in refused(VALID + b"extra")
 
 
+def inflating(chunk: bytes, times: int) -> bytes:
+    """A file with so many times the same inside."""
+    pack = zlib.compressobj(9)
+    packed = b"".join(pack.compress(chunk) for _ in range(times)) + pack.flush()
+    return MAGIC + struct.pack(">HH", MAJOR, MINOR) + packed
+
+
 def test_a_file_that_inflates_absurdly() -> None:
     """A megabyte of zeros a thousand times over is a few hundred kilobytes of zlib."""
-    pack = zlib.compressobj(1)
-    chunk = bytes(1 << 20)
-    bomb = b"".join(pack.compress(chunk) for _ in range(200)) + pack.flush()
+    bomb = inflating(bytes(1 << 20), 200)
     assert len(bomb) < 2 << 20
-    message = refused(MAGIC + struct.pack(">HH", MAJOR, MINOR) + bomb)
-    assert "inflates to more than 128 MiB" in message
+    assert "inflates to more than 100 times its size" in refused(bomb)
+
+
+def test_a_file_that_inflates_to_too_much() -> None:
+    bomb = inflating(os.urandom(20_000) + bytes((1 << 20) - 20_000), 200)
+    assert len(bomb) > 1 << 20
+    assert "inflates to more than 128 MiB" in refused(bomb)
+
+
+@pytest.mark.parametrize(("megabytes", "most"), [(100, 32 << 20), (1024, 160 << 20)])
+def test_a_bomb_is_refused_while_it_inflates(megabytes: int, most: int) -> None:
+    bomb = inflating(bytes(1 << 20), megabytes)
+    tracemalloc.start()
+    try:
+        refused(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most
+
+
+def test_a_profile_that_compresses_absurdly_is_stored_as_it_is() -> None:
+    """Else its reader would take it for a bomb."""
+    profile = orders_profile()
+    profile.info.warnings = ["the same again "] * 700_000
+    data = profile.to_bytes()
+    assert len(data) > 8 << 20
+    assert Profile.from_bytes(data) == profile
 
 
 def test_a_file_of_too_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +264,8 @@ def changed(*path: str | int, to: object) -> dict[str, Any]:
         (changed("info", "rate_hz", to=float("nan")), "NaN"),
         (changed("info", "rate_hz", to="fast"), "info.rate_hz"),
         (changed("info", "pids", to=[None]), "info.pids"),
+        (changed("info", "pids", to=[-1]), "info.pids"),
+        (changed("info", "pids", to=[10**400]), "info.pids"),
         (changed("info", "warnings", to="one"), "info.warnings"),
         (changed("strings", 0, to=1), "strings"),
         (changed("frames", to=[]), "frames"),
