@@ -19,6 +19,7 @@ from greenprof.cli.session import Session
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
+    from greenprof.cli.children.gather import Family
     from greenprof.profiles import Profile
 
 __all__ = ["command"]
@@ -40,6 +41,7 @@ Examples:
   greenprof run --block-limit 100ms app.py ... and what keeps the event loop for longer
   greenprof run -o app.trace.json app.py   what happened when, for Perfetto
   greenprof run --engine exact app.py      every call counted and timed
+  greenprof run --subprocesses -- gunicorn -w 2 app:app    and its workers
   greenprof run --otlp host:4317 app.py    spans of its awaits to an OpenTelemetry collector
   greenprof run --spans app.jsonl app.py   ... or into a file
 
@@ -148,6 +150,12 @@ def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Tar
 @options.format_name
 @recordoptions.recorded
 @options.clock
+@click.option(
+    "--subprocesses",
+    is_flag=True,
+    help="Profile the program's Python children too, forked or started anew, and put all into one"
+    " profile.",
+)
 @spanoptions.otlp
 @spanoptions.spans
 @spanoptions.minimum
@@ -166,6 +174,7 @@ def command(
     span_min: float | None,
     span_stack: tuple[str, float] | None,
     *,
+    subprocesses: bool,
     force: bool,
     quiet: bool,
     **others: Any,
@@ -196,13 +205,17 @@ def command(
 
     def job() -> int:
         imports = OwnImports()
+        family = _family(recorded, imports, str(target), quiet=quiet) if subprocesses else None
 
         def deliver(profile: Profile) -> None:
             with imports.restored():
-                delivery(profile)
+                delivery(profile if family is None else family.together(profile))
+                if family is not None:
+                    family.close()
 
-        session = Session(deliver, spanoptions.recording(planned, program.label, quiet=quiet))
-        return _profile(program, session, imports, recorded, shown=str(target))
+        spans = spanoptions.recording(planned, program.label, quiet=quiet)
+        session = Session(deliver, spans, None if family is None else family.forked)
+        return _profile(program, session, imports, recorded, family, shown=str(target))
 
     return job
 
@@ -212,6 +225,7 @@ def _profile(
     session: Session,
     imports: OwnImports,
     recorded: dict[str, Any],
+    family: Family | None,
     *,
     shown: str,
 ) -> int:
@@ -227,14 +241,28 @@ def _profile(
     try:
         session.start(recorded, command=shown)
         imports.hide(program.path0)
+        if family is not None:
+            family.follow()
         error = run_as_main(program, begins)
     except GreenprofError:
-        session.discard()
+        _discard(session, family)
         raise
     if not begun:
-        session.discard()
+        _discard(session, family)
     leave(error)
     return 0
+
+
+def _discard(session: Session, family: Family | None) -> None:
+    session.discard()
+    if family is not None:
+        family.folder.remove()
+
+
+def _family(recorded: dict[str, Any], imports: OwnImports, command: str, *, quiet: bool) -> Family:
+    from greenprof.cli.children.gather import Family
+
+    return Family.found(recorded, imports, command, quiet=quiet)
 
 
 def _not_compiled(error: BaseException) -> int:

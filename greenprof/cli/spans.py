@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from greenprof import Tracing
+from greenprof.cli.forks import starts_a_program
 from greenprof.cli.otlp import Destination, sends_to
 from greenprof.cli.sender import Sender, SpanOutput
 from greenprof.cli.tally import Tally
@@ -21,8 +21,6 @@ from greenprof.errors import OutputError
 from greenprof.printable import printable
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = ["Providers", "RunSpans", "SpanFile"]
@@ -30,7 +28,6 @@ __all__ = ["Providers", "RunSpans", "SpanFile"]
 # How long a program's end may be held up for the sake of its spans.
 END_LIMIT_S = 2.0
 OTLP, FILE = "otlp", "file"
-SUBPROCESSES = frozenset({"subprocess", "gevent.subprocess"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +148,7 @@ class RunSpans:
         self._tracing = tracing.start()
 
     def _before_fork(self) -> None:
-        self._forked = self._forked or not _starts_a_program()
+        self._forked = self._forked or not starts_a_program()
 
     def _outputs(self, providers: Providers) -> list[SpanOutput]:
         outputs = []
@@ -218,13 +215,3 @@ class RunSpans:
                 "the program's tracer provider takes no span processors: it got the spans of awaits,"
                 " --otlp and --spans did not"
             )
-
-
-def _starts_a_program() -> bool:
-    """Whether the fork that is about to happen is for another program, which `subprocess` will run."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__") in SUBPROCESSES:
-            return True
-        frame = frame.f_back
-    return False
