@@ -7,7 +7,6 @@ and presses what a reader would press. Takes about a minute; needs the test extr
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import sys
 import tempfile
@@ -17,10 +16,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.large import large_profile
 from greenprof.exporters import find_exporter
-from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, ProfileBuilder, State
 from tests.browser import SKIP_REASON, chromium_path, launch
-from tests.profiles import MS, SECOND, orders_profile
 
 MB = 1_000_000
 OPENED_IN_MS = 3_000
@@ -115,87 +113,6 @@ WATCH = """
 """
 
 
-def big_profile(stacks: int = 50_000, seed: int = 1) -> Profile:
-    """A profile as a large service makes it: so many distinct stacks, below the cap on stored nodes."""
-    made = random.Random(seed)
-    builder = ProfileBuilder()
-    frames = _Frames(builder, made)
-    threads = [builder.thread(f"worker-{number}") for number in range(8)]
-    groups = [builder.group(f"GET /shop/{number}/{{}}", "asyncio") for number in range(40)]
-    for group in groups:
-        builder.count_tasks(group, made.randint(1, 500))
-    seen = set[int]()
-    for number in range(stacks):
-        group = groups[number % len(groups)]
-        node = frames.new_stack(group, seen)
-        for state in made.sample(list(State), made.choice((1, 1, 2))):
-            count = made.randint(1, 20)
-            wall_ns = int(made.paretovariate(1.2) * 10 * MS) * count
-            cpu_ns = int(wall_ns * made.random()) if state is State.ON_CPU else 0
-            builder.add(group, threads[number % len(threads)], node, state, count, wall_ns, cpu_ns)
-    info = orders_profile().info
-    info.duration_ns = 600 * SECOND
-    return builder.build(info)
-
-
-class _Frames:
-    """Stacks that branch off from each other, through bridges, libraries and the program itself."""
-
-    def __init__(self, builder: ProfileBuilder, made: random.Random) -> None:
-        self._builder = builder
-        self._made = made
-        self._functions = [_function(number, made) for number in range(5_000)]
-        # The levels of each group's stacks so far.
-        self._stacks: dict[int, list[list[int]]] = {}
-
-    def new_stack(self, group: int, seen: set[int]) -> int:
-        """Returns the node of a stack that is not among those `seen` yet."""
-        made, stacks = self._made, self._stacks.setdefault(group, [])
-        while True:
-            levels: list[int] = []
-            if stacks:
-                earlier = made.choice(stacks)
-                levels = earlier[: max(len(earlier) - made.choice((0, 1, 2, 4)), 8)]
-            depth = max(10, min(len(levels) + made.choice((1, 1, 3, 5, 8)), 60))
-            while len(levels) < depth:
-                levels.append(self._below(levels))
-            if levels[-1] not in seen:
-                seen.add(levels[-1])
-                stacks.append(levels)
-                return levels[-1]
-
-    def _below(self, levels: list[int]) -> int:
-        # Most functions call few others: what is below a level is drawn from a small neighbourhood.
-        base = levels[-1] * 31 if levels else self._made.randrange(5_000)
-        frame = self._functions[(base + self._made.randrange(6)) % len(self._functions)]
-        line = frame.first_line + self._made.randrange(3)
-        kept = Frame(
-            frame.name, frame.path, line, frame.first_line, frame.kind, frame.origin, frame.module,
-            frame.crosses,
-        )  # fmt: skip
-        return self._builder.node(levels[-1] if levels else -1, self._builder.frame(kept))
-
-
-def _function(number: int, made: random.Random) -> Frame:
-    module = f"package{number % 40}.module{number % 400}"
-    path = module.replace(".", "/") + ".py"
-    if number % 50 == 0:
-        return Frame(
-            f"greenlet_spawn_{number}", f"/venv/lib/python3.11/site-packages/{path}", 0, 90,
-            FrameKind.BOUNDARY, FrameOrigin.LIBRARY, module,
-        )  # fmt: skip
-    mine = number % 3 == 0
-    return Frame(
-        name=f"Service{number % 90}.handle_order_{number}",
-        path=f"/srv/shop/{path}" if mine else f"/venv/lib/python3.11/site-packages/{path}",
-        first_line=made.randint(1, 2_000),
-        kind=FrameKind.AWAITED if number % 10 == 1 else FrameKind.PYTHON,
-        origin=FrameOrigin.APP if mine else FrameOrigin.LIBRARY,
-        module=module,
-        crosses=number % 25 == 1,
-    )
-
-
 def opened(browser: Browser, address: str) -> Page:
     """Opens the report without motion: what is measured is the answer, not its animation."""
     context = browser.new_context(
@@ -238,7 +155,7 @@ def session(page: Page) -> Iterator[tuple[str, float | None, float | None]]:
 
 
 def rows(runs: int, stacks: int) -> Iterator[tuple[str, str, str]]:
-    profile = big_profile(stacks)
+    profile = large_profile(stacks)
     yield "stacks, nodes", f"{stacks:,}, {len(profile.nodes):,}", ""
     start = time.perf_counter()
     html = find_exporter("html").render(profile)
