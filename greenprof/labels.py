@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any
 
@@ -35,6 +36,14 @@ _SEARCH_DEPTH = 40
 _MAX_LABEL = 200
 # Longer names are cut before they are searched: nobody reads them, and each is searched anew.
 _MAX_SEARCHED = 1000
+
+# Functions that were looked at, by their codes' ids, which stay taken while the codes are kept; and
+# the places of those that are given a request.
+_looked_at: set[int] = set()
+_places: dict[int, tuple[str, str]] = {}
+_kept: dict[int, CodeType] = {}
+_CACHE_LIMIT = 100_000
+_code_of = attrgetter("f_code")
 
 
 def fold_numbers(name: str) -> str:
@@ -155,8 +164,16 @@ def route_of_request(request: Any) -> str | None:
 
 def _request_of(frames: list[Any]) -> Any:
     """What the server says of the request: a scope or an environ, None without a request."""
-    for frame in frames[:_SEARCH_DEPTH]:
-        place = _place_of_request(frame.f_code)
+    above = frames[:_SEARCH_DEPTH]
+    codes = list(map(_code_of, above))
+    keys = list(map(id, codes))
+    if not _looked_at.issuperset(keys):
+        for code in codes:
+            _look_at(code)
+    if _places.keys().isdisjoint(keys):
+        return None
+    for frame, key in zip(above, keys, strict=True):
+        place = _places.get(key)
         if place is None or not isinstance(frame, FrameType):
             continue
         # Reading a frame's locals is not free: only where the answer is, and only once.
@@ -164,6 +181,18 @@ def _request_of(frames: list[Any]) -> Any:
         value = frame.f_locals.get(variable)
         return getattr(value, attribute, None) if attribute else value
     return None
+
+
+def _look_at(code: CodeType) -> None:
+    if len(_kept) >= _CACHE_LIMIT:
+        _looked_at.clear()
+        _places.clear()
+        _kept.clear()
+    place = _place_of_request(code)
+    if place is not None:
+        _places[id(code)] = place
+    _kept[id(code)] = code
+    _looked_at.add(id(code))
 
 
 def _place_of_request(code: CodeType) -> tuple[str, str] | None:
