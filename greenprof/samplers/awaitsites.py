@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from greenprof._native import RLock, thread_local
+from greenprof._native import RLock, get_ident, thread_local
 from greenprof.profiles import (
     AwaitStats,
     Frame,
@@ -20,8 +21,13 @@ from greenprof.stacks import RawStack
 
 __all__ = ["Row", "SiteKey", "Sites", "Totals"]
 
+#: Threads' tables are looked through for those of ended threads when there are so many.
+FOLD_AT = 64
 #: Group; id of the line's code; offset in it; id of the awaited code, or a name.
 SiteKey = tuple[int, int, int, "int | str"]
+
+# An identity that no thread has.
+_NOBODY = 0
 
 
 class _Site(NamedTuple):
@@ -92,7 +98,9 @@ class Sites:
         self._lock = lock
         self._most = most
         self._here = thread_local()
-        self._tables: list[dict[SiteKey, Totals]] = []
+        # Each with its thread's identity. Those of ended threads are added up in one, by site.
+        self._tables: list[tuple[int, dict[Any, Totals]]] = []
+        self._fold_at = FOLD_AT
         self._sites: list[_Site] = []
         self._known: dict[SiteKey, int] = {}
 
@@ -110,8 +118,25 @@ class Sites:
         if table is None:
             table = self._here.table = {}
             with self._lock:
-                self._tables.append(table)
+                if len(self._tables) >= self._fold_at:
+                    self._fold()
+                self._tables.append((get_ident(), table))
         return table
+
+    def _fold(self) -> None:
+        """Add up what threads have counted that are gone: some programs start one for each request."""
+        alive = sys._current_frames().keys()
+        # An identity is used again: of several tables the last one is that of the living thread.
+        latest = {ident: table for ident, table in self._tables if ident in alive}
+        kept = [(ident, table) for ident, table in self._tables if latest.get(ident) is table]
+        gone: dict[Any, Totals] = {}
+        for ident, table in self._tables:
+            if latest.get(ident) is not table:
+                for one in table.values():
+                    gone.setdefault(one.site, Totals(one.site)).add(one)
+        # In one step: a signal handler may raise between any two.
+        self._tables = [(_NOBODY, gone), *kept]
+        self._fold_at = max(FOLD_AT, 2 * len(self._tables))
 
     def new(
         self,
@@ -174,7 +199,7 @@ class Sites:
     def _totals(self) -> tuple[list[_Site], list[Totals]]:
         sites = list(self._sites)
         totals = [Totals(site) for site in range(len(sites))]
-        for table in list(self._tables):
+        for _, table in list(self._tables):
             for one in list(table.values()):
                 if one.site < len(totals):
                     totals[one.site].add(one)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, Final, Protocol
 
-from greenprof._native import time
+from greenprof._native import allocate_lock, time
 from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import ProfileBuilder, Slice, SliceKind, Track
@@ -27,6 +27,9 @@ from greenprof.samplers.tracks import TrackOf, Tracks
 __all__ = ["DEFAULT_MAX_SLICES", "Timeline"]
 
 DEFAULT_MAX_SLICES: Final = 200_000
+
+#: Whether there are stretches older than what is asked for is looked at every so many.
+DROP_EVERY: Final = 64
 
 # Number, start, end, track, place or site, kind. Packed, since 200,000 tuples would take 30 MB.
 _RECORD: Final = Struct("<QqqiiB")
@@ -45,9 +48,9 @@ class Observed(Protocol):
 class Timeline:
     """Records a timeline, until stopped; to be started once.
 
-    At most `max_slices` stretches are kept, the latest ones; in a profile, those of the last
-    `seconds`, up to now or to its end. Awaits come from `account`, loop blockers from `blocks`,
-    each None if it is not to be had; both have to be filled into a profile before this.
+    At most `max_slices` stretches are kept, the latest ones of the last `seconds`, up to now or to
+    its end. Awaits come from `account`, loop blockers from `blocks`, each None if it is not to be
+    had; both have to be filled into a profile before this.
 
     On uvloop, whose steps nothing can be put round, of what ran only sync code is seen.
     """
@@ -70,6 +73,10 @@ class Timeline:
         self._sync_runs = SyncRuns(self._ran_sync)
         self._running = False
         self._stopped_ns = 0
+        #: What ended before was dropped: it is older than what is asked for.
+        self._kept_ns = 0
+        self._dropped = 0
+        self._dropping = allocate_lock()
         self._problem: str | None = None
         self.lost_slices = 0
         """Stretches that later ones took the place of, in the profile filled last."""
@@ -101,6 +108,7 @@ class Timeline:
     def abandon(self) -> None:
         """Forget everything in a forked child, where the listeners did not come along."""
         self._running = False
+        self._dropping = allocate_lock()
         self._tracks.abandon()
         self._places.abandon()
         self._ring.clear()
@@ -139,6 +147,8 @@ class Timeline:
         track = self._tracks.of(owner, ident, first=True)
         number = next(self._numbers)
         self._ring.append(self._run(number, kind, track, owner, start_ns, end_ns))
+        if not number % DROP_EVERY:
+            self._drop(end_ns)
 
     def _run(
         self, number: int, kind: str, track: TrackOf, owner: Any, start_ns: int, end_ns: int
@@ -158,6 +168,8 @@ class Timeline:
         track = self._tracks.of(task, ident)
         number = next(self._numbers)
         self._ring.append(self._run(number, "uvloop", track, task, start_ns, end_ns))
+        if not number % DROP_EVERY:
+            self._drop(end_ns)
 
     def _awaited(self, owner: Any, ident: int, start_ns: int, end_ns: int, site: int) -> None:
         self._observed(owner, ident, start_ns, end_ns, site, _AWAIT)
@@ -171,9 +183,10 @@ class Timeline:
         try:
             track = self._tracks.of(owner, ident)
             track.last_ns = end_ns
-            self._ring.append(
-                _RECORD.pack(next(self._numbers), start_ns, end_ns, track.number, site, kind)
-            )
+            number = next(self._numbers)
+            self._ring.append(_RECORD.pack(number, start_ns, end_ns, track.number, site, kind))
+            if not number % DROP_EVERY:
+                self._drop(end_ns)
         except Exception as error:  # objects of any library, looked at for their names
             if from_signal_handler(error):
                 raise
@@ -192,11 +205,25 @@ class Timeline:
             found.append(self._run(number, stretch.kind, track, stretch.owner, start_ns, now_ns))
         return found
 
+    def _drop(self, now_ns: int) -> None:
+        """Drop stretches that are older than what is asked for, more than have come since the last time."""
+        if self._seconds == math.inf or not self._dropping.acquire(False):
+            return
+        try:
+            self._kept_ns = now_ns - int(self._seconds * 1e9)
+            for _ in range(2 * DROP_EVERY):
+                if not self._ring or _RECORD.unpack(self._ring[0])[2] >= self._kept_ns:
+                    break
+                self._ring.popleft()
+                self._dropped += 1
+        finally:
+            self._dropping.release()
+
     def _oldest_ns(self) -> int:
-        """When the oldest stretch that is kept ended."""
+        """When the oldest stretch that is kept ended, or may have."""
         # In the order of their ends, but for those of several threads.
         full = len(self._ring) == self._ring.maxlen
-        return int(_RECORD.unpack(self._ring[0])[2]) if full else 0
+        return int(_RECORD.unpack(self._ring[0])[2]) if full else self._kept_ns
 
     # The result.
 
@@ -204,8 +231,9 @@ class Timeline:
         """Put what was recorded so far into a profile."""
         # In one step in C: the writers cannot come between.
         records = list(self._ring)
+        dropped = self._dropped
         latest = max((_RECORD.unpack(one)[0] for one in records[-64:]), default=0)
-        self.lost_slices = max(latest - len(records), 0)
+        self.lost_slices = max(latest - len(records) - dropped, 0)
         if self._running:
             # They are in no ring, and counted when they end.
             records += self._lasting(itertools.repeat(0))
