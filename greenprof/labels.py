@@ -137,6 +137,11 @@ def takes_request(code: CodeType) -> bool:
     return _place_of_request(code) is not None
 
 
+def serves_request(frames: list[Any]) -> bool:
+    """Whether a server's frame is among these that may say which request it serves."""
+    return any(_place_of_request(frame.f_code) is not None for frame in frames[:_SEARCH_DEPTH])
+
+
 def unrouted_request(frames: list[Any]) -> Any:
     """What the server keeps of the request that these are of, if its route is not known so far.
 
@@ -234,6 +239,7 @@ __all__ = [
     "label_of",
     "route_of",
     "route_of_request",
+    "serves_request",
     "takes_request",
     "task_name",
     "thread_name",

@@ -32,7 +32,7 @@ class Watched:
         self.recorder = Recorder()
         self.watch: Watch = Observer(self.recorder, PERIOD_NS, 0).watch
         self.now_ns = time.monotonic_ns()
-        self.watch.last_ns = self.now_ns
+        self.watch.last_ns = self.watch.ticked_ns = self.now_ns
         self.looks: list[int] = []
 
     def tick(self, elapsed_ns: int = PERIOD_NS, accounted: set[int] | None = None) -> None:
@@ -81,6 +81,7 @@ def test_looks_are_bounded_and_stand_for_everybody(number: int) -> None:
         me = {id(asyncio.current_task())}
         for _ in range(30):
             watched.tick(accounted=me)
+        watched.watch.settle(watched.now_ns + 1, [asyncio.get_running_loop()])
         await cancel(tasks)
 
     watched = run(test)

@@ -101,7 +101,8 @@ class MainSampler:
     def begin(self) -> None:
         """Count time from now on."""
         self.clock.wall_ns = self.clock.resumed_ns = time.monotonic_ns()
-        self._observer.watch.last_ns = self.clock.wall_ns
+        watch = self._observer.watch
+        watch.last_ns = watch.ticked_ns = self.clock.wall_ns
         self.clock.cpu_ns = self.clock.read_cpu()
 
     # In the main thread, and not for the first time if a signal handler of the program's raised.
@@ -405,6 +406,7 @@ class MainSampler:
         """Record what waits for a second look or for its part of the CPU time. With the turn."""
         self._settle_probe(State.ON_CPU)
         self._account.settle()
+        self._observer.watch.settle(time.monotonic_ns(), self._observer.loops())
 
 
 _HANDLER = MainSampler._handle.__code__

@@ -186,7 +186,7 @@ class ThreadSampler:
         self._ticked_ns = now
         observer.recorder.spans.prune()
         watch = observer.watch
-        if now - watch.last_ns > OVERDUE * self._ledger.period_ns:
+        if now - watch.ticked_ns > OVERDUE * self._ledger.period_ns:
             watch.tick(now, observer.loops(), set())
 
     def _meet(self, ident: int, now: int) -> None:

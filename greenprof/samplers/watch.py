@@ -1,17 +1,18 @@
 """Suspended tasks and greenlets: a bounded part of them is looked at, and stands for all.
 
 Everybody gets a turn in a shuffled order. With `n` known and `k` looked at in a tick, each look
-weighs `n / k` times the time since the last tick, so the weights add up to the time that all of
-them lived. `k` follows from what looks have cost lately, not from what is looked at, which would
-favour what is cheap.
+weighs `n / k` times the time since the last such tick, so the weights add up to the time that all
+of them lived. `k`, and whether a tick looks at all, follow from what looks have cost lately, not
+from what is looked at, which would favour what is cheap.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import Any, Protocol
-from weakref import WeakSet, ref
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
+from weakref import ref
 
 from greenlet import greenlet
 
@@ -22,14 +23,22 @@ from greenprof.profiles import FrameOrigin, State
 from greenprof.samplers.recorder import Recorder
 from greenprof.switches import Switches
 
-#: The part of a tick's period that looks may take.
-BUDGET = 0.007
+#: The part of all time that looks may take; where ticks come often, more: so much a tick, and at most
+#: this part of its period. Credit for so much of it lets a short run look at every tick.
+BUDGET = 0.003
+TICK_NS = 30_000
+MOST = 0.03
+CREDIT_NS = 3_000_000
+#: A tick takes this part of the credit that there is.
+CREDIT_PART = 0.125
 MIN_LOOKS = 2
 MAX_LOOKS = 64
+#: What takes longer was interrupted.
+MAX_LOOK_NS = 500_000
 #: A stack that was rebuilt longer ago than this is rebuilt: its callers may have changed.
 MAX_AGE_NS = 2_000_000_000
 #: A copy of the registry of tasks costs time in proportion to their number: this part of all time.
-REFRESH_BUDGET = 0.002
+REFRESH_BUDGET = 0.001
 #: What it costs at most: this, and so much for each task.
 REFRESH_NS = 50_000
 REFRESH_EACH_NS = 300
@@ -39,6 +48,12 @@ RECHECK_NS = 50_000_000
 LABEL_LOOKS = 3
 #: One that waits for its turn may be looked at many times before its framework looks the route up.
 ROUTE_LOOKS = 50
+#: Whoever waits for others, that are remembered.
+MAX_ABOVES = 1000
+#: Greenlets of which it is remembered whether they are hubs.
+MAX_KINDS = 4096
+
+_place_of = attrgetter("f_code", "f_lasti")
 
 
 class Known:
@@ -60,6 +75,7 @@ class Known:
         "rebuilt_ns",
         "reference",
         "route",
+        "shape",
         "waiter",
         "within_ns",
     )
@@ -78,6 +94,18 @@ class Known:
         self.handed: tuple[int, int, bool] | None = None
         self.route: str | None = None
         self.within_ns = 0
+        # Of a greenlet that waits: its codes and offsets, which `node` is the stack of.
+        self.shape: tuple[Any, ...] | None = None
+
+
+class _Above(NamedTuple):
+    """The stack of whoever waits for a task; see `Known`."""
+
+    node: int
+    awaiting: Any
+    handed: tuple[int, int, bool] | None
+    route: str | None
+    within_ns: int
 
 
 class Tasks:
@@ -86,6 +114,7 @@ class Tasks:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._known: dict[int, Known] = {}
+        self._aboves: dict[tuple[int, int, int], tuple[_Above, ref[Any], Any]] = {}
         self._prune_at = 4096
 
     def find(self, task: Any) -> Known:
@@ -103,18 +132,44 @@ class Tasks:
         `raw` is the task's own part; it gets the owner if that waits for the task.
         """
         if now_ns >= known.within_ns:
-            above = stacks.awaiting(task, switches.of_thread(get_ident()))
-            above.leaf = None
-            known.above = self._recorder.node(above) if above.frames else -1
-            known.awaiting = _weakly(above.owner)
-            known.handed = above.handed
-            known.route = labels.route_of(above.frames)
-            known.within_ns = now_ns + (MAX_AGE_NS if above.frames else RECHECK_NS)
+            found = self._above(task, now_ns)
+            known.above, known.awaiting, known.handed, known.route, known.within_ns = found
         if known.awaiting is not None:
             raw.owner = known.awaiting()
         if known.handed is not None:
             raw.segments[0] = known.handed
         return self._recorder.node(raw, known.above)
+
+    def _above(self, task: Any, now_ns: int) -> _Above:
+        """The stack of whoever waits for a task: the same one for all that it waits for."""
+        waiting, group = awaitables.awaited_by(task)
+        if waiting is None:
+            return _Above(-1, None, None, None, now_ns + RECHECK_NS)
+        future = awaitables.waiter_of(waiting)
+        key = id(waiting), id(future), id(group)
+        kept = self._aboves.get(key)
+        if (
+            kept is not None
+            and now_ns < kept[0].within_ns
+            and kept[1]() is waiting
+            and kept[2] is not None
+            and kept[2]() is future
+        ):
+            return kept[0]
+        raw = stacks.awaiting(task, switches.of_thread(get_ident()))
+        raw.leaf = None
+        found = _Above(
+            self._recorder.node(raw) if raw.frames else -1,
+            _weakly(raw.owner),
+            raw.handed,
+            labels.route_of(raw.frames),
+            now_ns + (MAX_AGE_NS if raw.frames else RECHECK_NS),
+        )
+        if future is not None:
+            if len(self._aboves) >= MAX_ABOVES:
+                self._aboves.clear()
+            self._aboves[key] = found, ref(waiting), _weakly(future)
+        return found
 
     def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
         """The group of a task, by what its stack says; counted when it is first seen."""
@@ -200,15 +255,19 @@ class Watch:
         self._tasks = tasks
         self._host = host
         self._period_ns = period_ns
-        self._budget_ns = period_ns * BUDGET
+        self._budget_ns = max(period_ns * BUDGET, min(TICK_NS, period_ns * MOST))
+        self._credit_ns = float(CREDIT_NS)
         self._task_refs = Rotation()
         self._greenlet_refs = Rotation()
         self._refreshed_ns = 0
         self._refresh_cost_ns = 0
         self._look_ns = 15_000.0
         self._elapsed_ns = period_ns
-        self._hubs: WeakSet[greenlet] = WeakSet()
-        self.last_ns = time.monotonic_ns()
+        self._missed = False
+        # id(greenlet) -> itself, weakly, and whether it is a hub.
+        self._kinds: dict[int, tuple[ref[greenlet], bool]] = {}
+        #: When looks stood for the time before last, and when the last tick was.
+        self.last_ns = self.ticked_ns = time.monotonic_ns()
 
     def tick(self, now_ns: int, loops_seen: list[Any], accounted: set[int]) -> None:
         """Look at a part of whoever is suspended.
@@ -216,17 +275,31 @@ class Watch:
         `accounted` are the ids of the tasks and greenlets whose time since the last tick was
         recorded already: those that run, and those that somebody runs for.
         """
-        elapsed = now_ns - self.last_ns
+        since = now_ns - self.ticked_ns
+        self.ticked_ns = now_ns
+        if since > 0:
+            earned = self._budget_ns * since / self._period_ns
+            self._credit_ns = min(self._credit_ns + earned, CREDIT_NS)
+            self._missed = self._missed or since > 2 * self._period_ns
+            if self._credit_ns >= 0:
+                self._look(now_ns, loops_seen, accounted)
+
+    def settle(self, now_ns: int, loops_seen: list[Any]) -> None:
+        """Look once more, for the time since the last look, if that is more than a tick's."""
+        if now_ns - self.last_ns > 2 * self._period_ns:
+            self.ticked_ns = now_ns
+            self._look(now_ns, loops_seen, set())
+
+    def _look(self, now_ns: int, loops_seen: list[Any], accounted: set[int]) -> None:
+        elapsed = self._elapsed_ns = now_ns - self.last_ns
         self.last_ns = now_ns
-        if elapsed <= 0:
-            return
-        self._elapsed_ns = elapsed
         self._refresh(now_ns, loops_seen)
         known = len(self._task_refs) + len(self._greenlet_refs)
         if not known:
             return
         began = time.monotonic_ns()
-        share = max(MIN_LOOKS, min(MAX_LOOKS, int(self._budget_ns / self._look_ns))) / known
+        afford = int(CREDIT_PART * max(self._credit_ns, 0) / self._look_ns)
+        share = max(MIN_LOOKS, min(MAX_LOOKS, afford)) / known
         looked = 0
         for rotation, look in (
             (self._task_refs, self._look_at_task),
@@ -239,9 +312,11 @@ class Watch:
             for entry in taken:
                 look(entry, weight, now_ns, accounted)
             looked += len(taken)
-        cost = (time.monotonic_ns() - began) / looked
+        cost = min((time.monotonic_ns() - began) / looked, MAX_LOOK_NS)
         # Slow to forget: one cold look in a tick must not make the next ticks look at nothing.
-        self._look_ns += (min(cost, 1e6) - self._look_ns) * 0.05
+        self._look_ns += (cost - self._look_ns) * 0.05
+        self._credit_ns -= cost * looked
+        self._missed = False
 
     def _refresh(self, now_ns: int, loops_seen: list[Any]) -> None:
         # Even where there are as many as before, they may be others.
@@ -276,17 +351,30 @@ class Watch:
 
     def is_hub(self, found: greenlet) -> bool:
         """Whether a greenlet, which does not run just now, is a hub."""
-        if found in self._hubs:
-            return True
+        kind = self._kinds.get(id(found))
+        if kind is not None and kind[0]() is found:
+            return kind[1]
         frames = stacks.walk(found.gr_frame)
-        if not frames or not stacks.is_hub(frames):
+        if not frames:
             return False
-        self._hubs.add(found)
-        return True
+        return self._note_kind(found, stacks.is_hub(frames))
 
     def add_hub(self, hub: greenlet) -> None:
         """Say that a greenlet was seen running as a hub."""
-        self._hubs.add(hub)
+        kind = self._kinds.get(id(hub))
+        if kind is None or not kind[1] or kind[0]() is not hub:
+            self._note_kind(hub, True)
+
+    def _note_kind(self, found: greenlet, is_hub: bool) -> bool:
+        # What a greenlet begins with, it is until its end.
+        if len(self._kinds) >= MAX_KINDS:
+            for key, (reference, _) in list(self._kinds.items()):
+                if reference() is None:
+                    self._kinds.pop(key, None)
+            if len(self._kinds) >= MAX_KINDS // 2:
+                self._kinds.clear()
+        self._kinds[id(found)] = ref(found), is_hub
+        return is_hub
 
     def _look_at_task(
         self, reference: ref[Any], weight: int, now_ns: int, accounted: set[int]
@@ -323,7 +411,7 @@ class Watch:
             overdue = weight
         elif known.deadline is not None:
             late_ns = (loop.time() - known.deadline) * 1e9
-            if self._elapsed_ns > 2 * self._period_ns:
+            if self._missed:
                 # Ticks were missed, because something hogged the thread: the sleep may have ended
                 # long after the last one. Otherwise the state at the tick stands for the interval,
                 # or states would be favoured by how they begin.
@@ -343,14 +431,23 @@ class Watch:
         found = reference()
         if found is None or id(found) in accounted:
             return
-        if found.gr_frame is None or found in self._hubs or state.is_awaited_for(found):
+        top = found.gr_frame
+        if top is None or self.is_hub(found) or state.is_awaited_for(found):
             return  # what a task awaits for is a part of that
-        raw = stacks.suspended_greenlet(found, state)
-        name_leaf(raw)
-        group = self._tasks.meet(self._tasks.find(found), found, raw)
+        known = self._tasks.find(found)
+        frames = stacks.walk(top)
+        shape = tuple(map(_place_of, frames))
+        if known.shape != shape:
+            raw = stacks.suspended_greenlet(found, state)
+            name_leaf(raw)
+            known.node = self._recorder.node(raw)
+            self._tasks.meet(known, found, raw)
+            # Not where more than these frames says what it is: a bridge's, or a request's.
+            plain = not raw.edges and raw.error is None and not labels.serves_request(raw.frames)
+            known.shape = shape if plain else None
         thread = self._host.thread_index(state.ident)
-        node, span = self._recorder.node(raw), self._recorder.spans.of_greenlet(found)
-        self._recorder.add(group, thread, node, State.AWAITING, weight, 0, span)
+        span = self._recorder.spans.of_greenlet(found)
+        self._recorder.add(known.group, thread, known.node, State.AWAITING, weight, 0, span)
 
 
 def name_leaf(raw: stacks.RawStack) -> None:
