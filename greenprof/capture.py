@@ -23,6 +23,7 @@ from greenprof.bridges import Part
 from greenprof.frames import FrameTable, position_of
 from greenprof.idle import waits_for_work
 from greenprof.labels import label_of
+from greenprof.printable import shown
 from greenprof.profiles import Frame, FrameKind, State
 from greenprof.stacks import RawStack
 
@@ -66,16 +67,18 @@ class Stack:
         """
         state = "" if self.state is None else f", {self.state}"
         several = "" if count == 1 else f" ({count} of them)"
-        lines = [f"Unified stack of {self.kind} {self.task!r}{several}{state} (innermost last):"]
+        task = f"'{shown(self.task)}'"
+        lines = [f"Unified stack of {self.kind} {task}{several}{state} (innermost last):"]
         for frame in self.frames:
             if frame.crosses:
                 lines.append("  --- greenlet boundary ---")
-            where = f' File "{frame.path}", line {frame.line},' if frame.path else ""
-            lines.append(f" {_MARKS[frame.kind]}{where} in {frame.name}")
+            path = shown(frame.path, keep_end=True)
+            where = f' File "{path}", line {frame.line},' if path else ""
+            lines.append(f" {_MARKS[frame.kind]}{where} in {shown(frame.name)}")
         if not self.frames:
             lines.append("  (no frames: it has not started, or is done)")
         if self.error is not None:
-            lines.append(f"  (cut short: {self.error})")
+            lines.append(f"  (cut short: {shown(self.error)})")
         return "\n".join(lines) + "\n"
 
 

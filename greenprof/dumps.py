@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from greenprof.capture import Stack, capture_all, capture_stack
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.profiles import State
 
 _ORDER = (State.ON_CPU, State.BLOCKED, State.READY, State.AWAITING, State.IDLE, None)
@@ -77,7 +78,7 @@ class _DumpHandler:
         except Exception as error:  # a look from outside must not end the program
             if from_signal_handler(error):
                 raise
-            page = f"greenprof: cannot print the stacks: {type(error).__name__}: {error}\n"
+            page = f"greenprof: cannot print the stacks: {reason(error)}\n"
         try:
             _write(page, file)
         except Exception as error:  # closed, or a full disk: nowhere left to say so

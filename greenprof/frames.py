@@ -16,6 +16,8 @@ KINDS = (FrameKind.PYTHON, FrameKind.AWAITED, FrameKind.BOUNDARY)
 _STDLIB = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 # Code of the program's that never was in a file: python -c, a prompt.
 _TYPED_IN = ("<string>", "<stdin>", "<console>", "<input>", "<python-input", "<ipython-input")
+# Compilers make code objects of any name; files have no longer paths.
+MOST_LETTERS = 4096
 _LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/")
 _OWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
@@ -40,7 +42,10 @@ def module_of(path: str) -> str:
         return ""
     best = ""
     for folder in sys.path or ():
-        prefix = os.path.join(os.path.abspath(folder or os.curdir), "")
+        try:
+            prefix = os.path.join(os.path.abspath(folder or os.curdir), "")
+        except (OSError, TypeError, ValueError):  # the current folder is gone; no path at all
+            continue
         if path.startswith(prefix) and len(prefix) > len(best):
             best = prefix
     if not best:
@@ -73,8 +78,8 @@ class FrameTable:
                 self._files[path] = origin_of(path), module_of(path)
             origin, module = self._files[path]
             found = self._frames[key] = Frame(
-                code.co_qualname,
-                path,
+                code.co_qualname[:MOST_LETTERS],
+                path[-MOST_LETTERS:],
                 line,
                 code.co_firstlineno,
                 KINDS[kind],

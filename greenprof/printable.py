@@ -6,7 +6,10 @@ not clear a screen, a newline must not fake a line of a report.
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["MOST_LETTERS", "printable", "reason", "shown"]
+
+MOST_LETTERS = 1_000
+"""No name is shown with more: a program may call a function by a megabyte."""
 
 
 def printable(text: str) -> str:
@@ -18,6 +21,25 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def shown(text: str, *, keep_end: bool = False) -> str:
+    """Return `text` printable, and cut to MOST_LETTERS; a path keeps its end (`keep_end`)."""
+    if len(text) <= MOST_LETTERS and text.isprintable():
+        return text
+    safe = printable(text[-MOST_LETTERS:] if keep_end else text[:MOST_LETTERS])
+    if len(text) <= MOST_LETTERS and len(safe) <= MOST_LETTERS:
+        return safe
+    return f"…{safe[1 - MOST_LETTERS :]}" if keep_end else f"{safe[: MOST_LETTERS - 1]}…"
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's type and message as one line; of one whose message raises, the type."""
+    try:
+        said = str(error)
+    except Exception:  # a class of the program's own
+        said = "its message cannot be read"
+    return shown(f"{type(error).__name__}: {said}")
 
 
 def _escape(char: str) -> str:

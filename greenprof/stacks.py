@@ -21,6 +21,7 @@ from greenlet import greenlet
 from greenprof import awaitables, bridges
 from greenprof.bridges import Part, Role
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.rawstack import (
     AWAITED,
     BOUNDARY,
@@ -252,7 +253,7 @@ def _cut_short(stack: RawStack, error: Exception) -> None:
     """Keep what was found: objects of any library are looked at, and one of them failed."""
     if from_signal_handler(error):
         raise error
-    stack.error = f"{type(error).__name__}: {error}"
+    stack.error = reason(error)
 
 
 def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: Any = None) -> bool:

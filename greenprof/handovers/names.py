@@ -12,7 +12,7 @@ from greenlet import greenlet
 
 from greenprof import awaitables, bridges, idle, loops
 from greenprof.bridges import Part
-from greenprof.frames import module_of, origin_of
+from greenprof.frames import MOST_LETTERS, module_of, origin_of
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import FrameOrigin
 
@@ -122,7 +122,8 @@ def _kind(code: CodeType, *, is_bridges: bool) -> int:
 def qualified_name(code: CodeType) -> str:
     """`module.function` of a code object; the function alone where the module is not known."""
     module = module_of(code.co_filename)
-    return f"{module}.{code.co_qualname}" if module else code.co_qualname
+    name = code.co_qualname[:MOST_LETTERS]
+    return f"{module}.{name}" if module else name
 
 
 def info_of(
@@ -224,7 +225,9 @@ def name_of(awaitable: Any) -> str:
     if type(awaitable) is CoroutineType:
         found = _function(awaitable.cr_code)
         if found.starts_sync and awaitable.__name__ != awaitable.cr_code.co_name:
-            return awaitable.__qualname__  # it runs sync code, and bears the name of that
+            return awaitable.__qualname__[
+                :MOST_LETTERS
+            ]  # it runs sync code, and bears the name of that
         return found.name
     if awaitable is None:
         return UNKNOWN
@@ -252,7 +255,7 @@ def _name_of_object(awaitable: Any) -> str:
         return name_of(kept)
     kind = type(awaitable)
     module = "asyncio" if kind.__module__ == "_asyncio" else kind.__module__
-    return f"{module}.{kind.__qualname__}"
+    return f"{module}.{kind.__qualname__}"[:MOST_LETTERS]
 
 
 def name_of_waiting(span: Waiting) -> str:

@@ -21,6 +21,7 @@ from greenprof.frames import FrameTable
 from greenprof.handovers import entries, names, outcomes
 from greenprof.handovers.watching import Handovers, Switched
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.profiles import AwaitStats, ProfileBuilder, Repeat
 from greenprof.samplers.awaitsites import SiteKey, Sites, Totals
 from greenprof.samplers.budget import SHARE, Budget
@@ -110,6 +111,11 @@ class AwaitAccount(Handovers):
     def after_fork_in_parent(self) -> None:
         """Nothing was given back."""
 
+    def is_paused(self, now_ns: int) -> bool:
+        """Whether it wants no switches just now, to spare the program. Cheap, from any thread."""
+        budget = self._budget
+        return budget is not None and now_ns < budget.paused_until_ns
+
     @property
     def repeat_min(self) -> int:
         """How often a task makes an await before it counts as repeated."""
@@ -125,7 +131,7 @@ class AwaitAccount(Handovers):
         if counted_ns < whole_ns:
             found.append(
                 f"awaits were counted for {counted_ns / 1e9:.3g} of {whole_ns / 1e9:.3g} s: unless "
-                f"it is asked for (--awaits, or awaits=True), counting takes {SHARE:.0%} of the "
+                f"it is asked for (--awaits, or awaits=True), counting takes {SHARE:.1%} of the "
                 "time at most"
             )
         return found
@@ -262,7 +268,7 @@ class AwaitAccount(Handovers):
         entries.hook(self)
 
     def _note_error(self, error: Exception) -> None:
-        text = f"{type(error).__name__}: {error}"[:200]
+        text = reason(error)[:200]
         if text in self._errors or len(self._errors) < 20:
             self._errors[text] = self._errors.get(text, 0) + 1
 

@@ -20,6 +20,7 @@ from greenprof._native import RLock, get_ident, time
 from greenprof.errors import OptionError
 from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.profiles import ProfileBuilder
 from greenprof.samplers import mainthread, steps
 from greenprof.samplers.blockspans import SpanWatch
@@ -324,7 +325,7 @@ class Blocks:
                 self._note(error, "the callback failed: ")
 
     def _note(self, error: Exception, what: str = "") -> None:
-        text = f"{what}{type(error).__name__}: {error}"
+        text = f"{what}{reason(error)}"
         if text not in self._problems and len(self._problems) < MAX_PROBLEMS:
             self._problems[text] = 0
             _log.warning("loop blockers: %s", text)

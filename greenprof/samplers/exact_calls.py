@@ -20,6 +20,7 @@ from greenprof import labels, loops, stacks, switches
 from greenprof._native import get_ident, thread_local
 from greenprof.bridges import Part, role_of
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.rawstack import runs_program
 from greenprof.samplers.exact_contexts import Contexts
 from greenprof.samplers.exact_coroutines import Entered
@@ -165,7 +166,7 @@ class Calls:
         if from_signal_handler(error):
             self.deferred.add(error)
             return
-        text = f"{type(error).__name__}: {error}"
+        text = reason(error)
         if text in self.troubles or len(self.troubles) < MAX_TROUBLES:
             self.troubles[text] = self.troubles.get(text, 0) + 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from greenprof._native import main_thread_ident
+from greenprof.printable import reason
 from greenprof.samplers.observer import Observation, Observer
 from greenprof.samplers.recorder import Recorder
 
@@ -47,7 +48,7 @@ class Ledger:
 
     def note(self, error: Exception) -> None:
         """Count an error of ours: a look that came to nothing."""
-        text = f"{type(error).__name__}: {error}"
+        text = reason(error)
         if text in self.errors or len(self.errors) < MAX_ERRORS:
             self.errors[text] = self.errors.get(text, 0) + 1
 

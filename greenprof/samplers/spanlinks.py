@@ -13,6 +13,7 @@ from typing import Any
 
 from greenprof import spancontext
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.profiles import SpanRef, State
 
 #: What is kept at most: some 400 bytes each.
@@ -93,7 +94,7 @@ class SpanLinks:
         except Exception as error:  # a span of somebody's own
             if from_signal_handler(error):
                 raise
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = reason(error)
             return -1
 
     def _number(self, span: Any) -> int:

@@ -23,6 +23,7 @@ from greenlet import getcurrent, greenlet
 from greenprof import awaitables, loops, switches
 from greenprof._native import RLock, get_ident, time
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.samplers.hubs import Hub, find_hub
 from greenprof.samplers.importwatch import ImportWatch
 
@@ -176,7 +177,7 @@ def _tell(kind: str, ident: int, loop: Any, owner: Any, start_ns: int, end_ns: i
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            _problem = f"{type(error).__name__}: {error}"
+            _problem = reason(error)
 
 
 # asyncio.

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from greenprof._native import allocate_lock, time
 from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.profiles import ProfileBuilder, Slice, SliceKind, Track
 from greenprof.samplers import steps
 from greenprof.samplers.places import UNKNOWN, Places
@@ -190,7 +191,7 @@ class Timeline:
         except Exception as error:  # objects of any library, looked at for their names
             if from_signal_handler(error):
                 raise
-            self._problem = f"{type(error).__name__}: {error}"[:200]
+            self._problem = reason(error)[:200]
 
     def _lasting(self, numbers: Iterator[int]) -> list[bytes]:
         """Records of the stretches that last."""

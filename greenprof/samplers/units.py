@@ -13,6 +13,7 @@ from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, bridges, labels, loops, stacks, switches
 from greenprof._native import RLock, get_ident
+from greenprof.interrupted import from_signal_handler
 from greenprof.samplers.awaitsites import Row
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.repeats import Repeats, Unit
@@ -220,7 +221,7 @@ class Units:
             if kind.asked and kind.seen >= kind.ask_at:
                 kind.ask_at = kind.seen + min(kind.seen, _ASKED_EACH)
             elif kind.asked and kind.seen > _ALWAYS_ASKED:
-                if not labels.is_default_name(task.get_name()):
+                if not _has_default_name(task):
                     return (labels.task_name(task, _NOTHING), "asyncio"), _NOTHING, False
                 if kind.label is not None:
                     return kind.label, _NOTHING, False
@@ -230,7 +231,7 @@ class Units:
             # One that serves requests may be followed by others of its kind: they are asked, too.
             serves = raw.owner is not None or labels.route_of(raw.frames)
             kind.asked = not serves
-            if labels.is_default_name(task.get_name()):
+            if _has_default_name(task):
                 kind.label = label
         return label, raw, bool(hub) or (task is not None and raw.owner is None)
 
@@ -344,3 +345,12 @@ class Nests:
             if owner is not None and owner() is None:
                 self._open.pop(key, None)
         self._prune_at = max(self.PRUNE_AT, 2 * len(self._open))
+
+
+def _has_default_name(task: Any) -> bool:
+    try:
+        return labels.is_default_name(task.get_name())
+    except Exception as error:  # a task class of somebody's own
+        if from_signal_handler(error):
+            raise
+        return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from greenprof.printable import reason
+
 __all__ = ["complain_once"]
 
 _log = logging.getLogger("greenprof")
@@ -15,8 +17,7 @@ def complain_once(what: str, error: Exception) -> None:
     if what not in _said:
         _said.add(what)
         _log.warning(
-            "the %s that greenprof.trace() was given failed, and is left out: %s: %s",
+            "the %s that greenprof.trace() was given failed, and is left out: %s",
             what,
-            type(error).__name__,
-            str(error),  # itself it would be kept, with its frames, by whoever keeps log records
+            reason(error),  # itself it would be kept, with its frames, by whoever keeps log records
         )

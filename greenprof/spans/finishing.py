@@ -17,6 +17,7 @@ from greenprof.interrupted import from_signal_handler
 from greenprof.spans.complaints import complain_once
 from greenprof.spans.counts import QUEUE_FULL, RATE_LIMIT, RateLimit, SpanCounts
 from greenprof.spans.delivery import Outbox
+from greenprof.spans.fitting import fit, fit_all
 from greenprof.spans.metrics import AwaitMetrics
 from greenprof.spans.sinks import Finished
 from greenprof.spans.span import AwaitSpan
@@ -79,7 +80,7 @@ def finish(outbox: Outbox, span: AwaitSpan, event: str, origin: greenlet, frame:
 def cut_short(span: AwaitSpan) -> Finished:
     """A span whose end nobody waits for."""
     end_ns = max(span.end_ns, span.start_ns)
-    return Finished(span, names.name_of_waiting(span), {}, None, end_ns)
+    return Finished(span, fit(names.name_of_waiting(span)), {}, None, end_ns)
 
 
 def finish_at_entry(
@@ -111,15 +112,15 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
     task = "" if ended.waiter is None else names.task_name(ended.waiter)
     seconds = (span.end_ns - span.start_ns) / 1e9
     attributes: dict[str, Any] = {
-        "code.function.name": function,
-        "code.file.path": path,
+        "code.function.name": fit(function),
+        "code.file.path": fit(path),
         "code.line.number": line,
         "greenprof.bridge": bridge,
-        "greenprof.task": task,
+        "greenprof.task": fit(task),
         "greenprof.outcome": ended.outcome,
     }
     if ended.error is not None:
-        attributes["error.type"] = ended.error
+        attributes["error.type"] = fit(ended.error)
     if metrics is not None:
         if at_once:  # a finalizer may have interrupted the loop
             _watch_loop(metrics, span, ended)
@@ -131,7 +132,7 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
         attributes["greenprof.profile.id"] = profile
     if tracing.wants_stack(seconds):
         attributes["code.stacktrace"] = stack_text(ended.frame)
-    name = f"await {awaited}"
+    name = f"await {fit(awaited)}"
     if tracing.asks:
         info = names.AwaitInfo(
             awaited,
@@ -146,7 +147,9 @@ def record(outbox: Outbox, span: AwaitSpan, ended: Ended, *, at_once: bool) -> N
         )
         name = _name_by(tracing, info) or name
         attributes.update(_attributes_by(tracing, info))
-    status = None if ended.outcome != outcomes.RAISED else Status(_ERROR, ended.error)
+    status = (
+        None if ended.outcome != outcomes.RAISED else Status(_ERROR, attributes.get("error.type"))
+    )
     outbox.put(Finished(span, name, attributes, status, span.end_ns), at_once=at_once)
 
 
@@ -174,7 +177,7 @@ def _name_by(tracing: Tracing, info: names.AwaitInfo) -> str | None:
         return None
     try:
         name = tracing.name(info)
-        return None if name is None else str(name)
+        return None if name is None else fit(str(name))
     except Exception as error:  # the program's
         if from_signal_handler(error):
             raise
@@ -186,7 +189,7 @@ def _attributes_by(tracing: Tracing, info: names.AwaitInfo) -> Mapping[str, Any]
     if tracing.attributes is None:
         return {}
     try:
-        return dict(tracing.attributes(info))
+        return fit_all(tracing.attributes(info))
     except Exception as error:  # the program's
         if from_signal_handler(error):
             raise
@@ -208,5 +211,6 @@ def stack_text(frame: FrameType) -> str:
             lines.append("  --- greenlet boundary ---")
         one = raw.frames[at]
         code, _ = position_of(one)
-        lines.append(f'  File "{code.co_filename}", line {one.f_lineno}, in {code.co_qualname}')
+        path, function = fit(code.co_filename), fit(code.co_qualname)
+        lines.append(f'  File "{path}", line {one.f_lineno}, in {function}')
     return "\n".join(lines) + "\n"

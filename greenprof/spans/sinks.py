@@ -21,6 +21,7 @@ from greenprof.handovers.names import name_of_waiting
 from greenprof.interrupted import from_signal_handler
 from greenprof.spans.complaints import complain_once
 from greenprof.spans.contexts import SPAN_KEY
+from greenprof.spans.fitting import fit, fit_all
 from greenprof.spans.span import AwaitSpan
 
 __all__ = ["Finished", "Sink", "sink_for"]
@@ -130,7 +131,8 @@ class ApiSink:
         """End the real span, and begin it first if nobody has asked for it."""
         span = finished.span
         name, said, status = span.said
-        attributes = {**finished.attributes, **said}
+        attributes = {**finished.attributes, **fit_all(said)}
+        name = name and fit(name)
         real: Any = span.real
         if real is None:
             real = self._begin(span, name or finished.name, attributes)
@@ -138,7 +140,7 @@ class ApiSink:
             real.update_name(name or finished.name)
             real.set_attributes(attributes)
         for what, fields, when in span.happened:
-            real.add_event(what, fields, when)
+            real.add_event(fit(what), fit_all(fields), when)
         for context, fields in span.linked:
             real.add_link(context, fields)
         if (status := status or finished.status) is not None:
@@ -310,7 +312,7 @@ class SdkSink:
             attributes = self._bounded(attributes)
         self._tracer.span_processor.on_end(
             self._readable(
-                name or finished.name,
+                fit(name) if name else finished.name,
                 context,
                 parent,
                 self._tracer.resource,
@@ -329,11 +331,11 @@ class SdkSink:
 
     def _bounded(self, attributes: Mapping[str, Any]) -> BoundedAttributes:
         most = _USUAL_COUNT if self._count is None else self._count
-        return BoundedAttributes(most, attributes, max_value_len=self._length)
+        return BoundedAttributes(most, fit_all(attributes), max_value_len=self._length)
 
     def _events(self, span: AwaitSpan) -> list[Any]:
         kept = span.happened if self._most_events is None else span.happened[-self._most_events :]
-        return [self._event(name, self._bounded(said), when) for name, said, when in kept]
+        return [self._event(fit(name), self._bounded(said), when) for name, said, when in kept]
 
 
 class _Decided(api.NonRecordingSpan):

@@ -187,7 +187,7 @@ class AwaitSpan(Span):
         kind = type(exception)
         said = {
             "exception.type": f"{kind.__module__}.{kind.__qualname__}",
-            "exception.message": str(exception),
+            "exception.message": _message(exception),
             **(attributes or {}),
         }
         self.add_event("exception", said, timestamp)
@@ -271,3 +271,12 @@ class AwaitSpan(Span):
     def happened(self) -> list[tuple[str, dict[str, Any], int]]:
         """The events that code inside the await gave it: name, attributes, nanoseconds."""
         return self._events if self._noted else []
+
+
+def _message(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception as error:  # a class of the program's own, and not the error that it handles
+        if from_signal_handler(error):
+            raise
+        return ""

@@ -21,6 +21,7 @@ from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.handovers import entries
 from greenprof.handovers.names import AwaitInfo
 from greenprof.interrupted import from_signal_handler
+from greenprof.printable import reason
 from greenprof.spans import spawns
 from greenprof.spans.awaits import Awaits
 from greenprof.spans.complaints import complain_once
@@ -330,7 +331,7 @@ class _State:
         if not self._said:
             self._said = True
             # Its text, for whoever keeps log records would keep the error's frames.
-            _log.warning("a span was lost to %s: %s", type(error).__name__, str(error))
+            _log.warning("a span was lost to %s", reason(error))
 
     def at_exit(self) -> None:
         self._outbox.flush()

@@ -21,14 +21,13 @@ from greenprof.analysis import (
 )
 from greenprof.exporters.headline import Fact, headline, reader_warnings, running_word
 from greenprof.exporters.units import place
-from greenprof.printable import printable
+from greenprof.printable import MOST_LETTERS
+from greenprof.printable import shown as _text
 from greenprof.profiles import Frame, FrameKind, FrameOrigin, Profile, State
 
 __all__ = ["MOST_LETTERS", "VERSION", "payload"]
 
 VERSION = 1
-MOST_LETTERS = 1_000
-"""No text is longer: no screen shows as much, and a file may hold names of a megabyte."""
 
 _KINDS = {kind: number for number, kind in enumerate(FrameKind)}
 _ORIGINS = {origin: number for number, origin in enumerate(FrameOrigin)}
@@ -241,14 +240,3 @@ def _recorded(started_at: str) -> str:
     except (ValueError, OverflowError):
         return started_at
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _text(text: str, *, keep_end: bool = False) -> str:
-    """Make a text from the profiled program safe to show, and cut it to MOST_LETTERS.
-
-    A path keeps its end: there is the file's name.
-    """
-    shown = printable(text[-MOST_LETTERS:] if keep_end else text[:MOST_LETTERS])
-    if len(text) <= MOST_LETTERS and len(shown) <= MOST_LETTERS:
-        return shown
-    return f"…{shown[1 - MOST_LETTERS :]}" if keep_end else f"{shown[: MOST_LETTERS - 1]}…"
