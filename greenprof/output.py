@@ -15,7 +15,7 @@ from pathlib import Path
 from greenprof.errors import OutputError
 from greenprof.printable import printable
 
-__all__ = ["GrowingOutput", "check_output", "write_output"]
+__all__ = ["GrowingOutput", "check_output", "identity", "write_output"]
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -70,6 +70,15 @@ def check_output(path: str | os.PathLike[str], *, force: bool = False) -> None:
             _check_file(target, force=force)
     except OSError as error:
         raise _failed(target, error) from None
+
+
+def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Which file it is, by device and inode; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 class GrowingOutput:

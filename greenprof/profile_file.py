@@ -19,6 +19,7 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 from greenprof.columns import BadDataError, ints, list_at, members, rows, table_at, texts
@@ -70,6 +71,8 @@ _HEADER_SIZE = len(MAGIC) + _VERSION.size
 _ANY_RATIO_BYTES = 8 << 20
 _STEP_BYTES = 1 << 20
 _STORED = 0
+# What json makes of so many values takes a fraction of a millisecond.
+_PIECE_VALUES = 2_000
 # JSON's brackets and quotes become Python objects of some 60 bytes each, its numbers of some 40: a
 # bound on what a hostile file can make of its inflated bytes.
 _MAX_TOKENS = 8_000_000
@@ -112,8 +115,11 @@ class Tables(NamedTuple):
     slices: list[Slice]
 
 
-def encode(tables: Tables) -> bytes:
-    """Return the tables as the bytes of a `.gprof` file. Raises ProfileFileError if too large."""
+def encode(tables: Tables, pause: Callable[[], None] | None = None) -> bytes:
+    """Return the tables as the bytes of a `.gprof` file. Raises ProfileFileError if too large.
+
+    `pause` is called every millisecond or so, or every few where the interpreter lock is not held.
+    """
     strings: dict[str, int] = {}
 
     def text(value: str) -> int:
@@ -165,17 +171,52 @@ def encode(tables: Tables) -> bytes:
         **event_columns(events, text),
         "strings": list(strings),
     }
-    payload = json.dumps(document, separators=(",", ":")).encode("ascii")
+    payload = _paced(_json_of(document), pause)
     if len(payload) > MAX_INFLATED_BYTES or _has_too_many_values(payload):
         raise ProfileFileError(
             f"this profile is too large to save ({len(payload) >> 20} MiB, the limit is "
             f"{MAX_INFLATED_BYTES >> 20} MiB and {_MAX_VALUES // 1_000_000} million values); "
             "record a shorter time, or merge fewer profiles"
         )
-    packed = zlib.compress(payload)
+    packed = _paced(_packed(payload), pause)
     if _inflates_absurdly(len(payload), len(packed)):
         packed = zlib.compress(payload, _STORED)
     return MAGIC + _VERSION.pack(MAJOR, MINOR) + packed
+
+
+def _paced(pieces: Iterable[bytes], pause: Callable[[], None] | None) -> bytes:
+    if pause is None:
+        return b"".join(pieces)
+    made = []
+    for piece in pieces:
+        made.append(piece)
+        pause()
+    return b"".join(made)
+
+
+def _json_of(value: Any) -> Iterator[bytes]:
+    """JSON in pieces: making it holds the interpreter lock, which others wait for."""
+    if isinstance(value, dict):
+        before = "{"
+        for name, member in value.items():
+            yield f"{before}{json.dumps(name)}:".encode("ascii")
+            yield from _json_of(member)
+            before = ","
+        yield b"}"
+    elif isinstance(value, list) and len(value) > _PIECE_VALUES:
+        for start in range(0, len(value), _PIECE_VALUES):
+            text = json.dumps(value[start : start + _PIECE_VALUES], separators=(",", ":"))
+            yield f"{',' if start else '['}{text[1:-1]}".encode("ascii")
+        yield b"]"
+    else:
+        yield json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _packed(payload: bytes) -> Iterator[bytes]:
+    stream, rest = zlib.compressobj(), memoryview(payload)
+    for start in range(0, len(rest), _STEP_BYTES):
+        yield stream.compress(rest[start : start + _STEP_BYTES])
+    yield stream.flush()
 
 
 def decode(data: bytes, source: str) -> Tables:

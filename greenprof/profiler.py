@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from greenprof import spancontext
 from greenprof._native import RLock, time
@@ -25,6 +25,7 @@ from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileInfo
 from greenprof.recording import Options, Recording
 from greenprof.samplers import mainthread
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN
+from greenprof.samplers.pacing import Pace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,6 +37,25 @@ EXACT_CLOCKS = ("cpu", "wall")
 _lock = RLock()
 _outermost: Profiler | None = None
 _active: Profiler | None = None
+# Changes whenever somebody comes for the lock who is not to wait for a profile made at a pace.
+_calls_for_lock = 0
+
+
+class Beside(Protocol):
+    """What runs in a thread of its own beside a profiler."""
+
+    def before_fork(self) -> None:
+        """Go without the thread for a moment."""
+
+    def after_fork_in_parent(self) -> None:
+        """Take it back."""
+
+    def abandon(self) -> None:
+        """Forget it in a forked child."""
+
+    @property
+    def cost_ns(self) -> int:
+        """CPU time that it took."""
 
 
 class Profiler:
@@ -102,6 +122,7 @@ class Profiler:
         self._started_ns = 0
         self._process_cpu_ns = 0
         self._calls = 0
+        self._beside: list[Beside] = []
 
     @property
     def running(self) -> bool:
@@ -118,6 +139,7 @@ class Profiler:
     def start(self) -> Self:
         """Start, from any thread. Raises ProfilerStateError if a profiler runs already."""
         global _active, _outermost
+        _call_for_lock()
         with _lock:
             taken = _active is not None or (self._outermost and _outermost is not None)
             if self.running or taken:
@@ -157,6 +179,7 @@ class Profiler:
 
         Raises ProfilerStateError if it does not run.
         """
+        _call_for_lock()
         with _lock:
             if not self.running:
                 raise ProfilerStateError("the profiler does not run: start it before stopping it")
@@ -186,17 +209,36 @@ class Profiler:
 
     def snapshot(self) -> Profile:
         """The result so far, while it runs on. Raises ProfilerStateError if it does not run."""
+        _call_for_lock()
         with _lock:
             return self._result()
 
-    def _result(self) -> Profile:
+    def run_beside(self, one: Beside) -> None:
+        """Have something run in a thread of its own, of which forks and the profile know."""
+        self._beside.append(one)
+
+    def snapshot_at_leisure(self, is_over: Callable[[], bool]) -> bytes:
+        """The file that `snapshot` would save, made in small steps, of which the program notices little.
+
+        Raises GaveWayError where `is_over` says so, and for anybody who needs the profiler meanwhile;
+        ProfilerStateError if it does not run.
+        """
+        calls = _calls_for_lock
+        pace = Pace(lambda: calls != _calls_for_lock or is_over())
+        with _lock:
+            profile = self._result(pace)
+        return profile.to_bytes(pace.look)
+
+    def _result(self, pace: Pace | None = None) -> Profile:
         if self._within is not None and self._before is not None:
             within = self._within
             profile = within.snapshot() if within.running else within.profile
             return profile.subtract(self._before)
         if self._recording is None:
             raise ProfilerStateError("the profiler does not run: there is nothing to look at")
-        return self._recording.result(self._info(), self._started_ns)
+        profile = self._recording.result(self._info(), self._started_ns, pace)
+        profile.info.sampler_cpu_ns += sum(one.cost_ns for one in self._beside)
+        return profile
 
     def _info(self) -> ProfileInfo:
         return ProfileInfo(
@@ -244,6 +286,7 @@ class Profiler:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
+        _call_for_lock()
         with _lock:
             counted = self._calls > 0 or not self.running
             if counted:
@@ -262,6 +305,8 @@ class Profiler:
     def _abandon(self) -> None:
         if self._recording is not None:
             self._recording.abandon()
+        for one in self._beside:
+            one.abandon()
         self._calls = 0
         self._end()
 
@@ -330,7 +375,21 @@ def _at_exit() -> None:
         recording.stop()
 
 
+def _call_for_lock() -> None:
+    global _calls_for_lock
+    _calls_for_lock += 1
+
+
+def _all_beside() -> list[Beside]:
+    found = (_active, _outermost)
+    return [one for running in found if running for one in running._beside]
+
+
 def _before_fork() -> None:
+    # Without the lock, which their threads may be waiting for.
+    for one in _all_beside():
+        one.before_fork()
+    _call_for_lock()
     _lock.acquire()
     for recording in _running_recordings():
         recording.before_fork()
@@ -339,6 +398,8 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     for recording in _running_recordings():
         recording.after_fork_in_parent()
+    for one in _all_beside():
+        one.after_fork_in_parent()
     _lock.release()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -144,8 +144,8 @@ class Profile:
             ) from None
         return cls(*decode(data, source))
 
-    def to_bytes(self) -> bytes:
-        """Return the contents of a `.gprof` file."""
+    def to_bytes(self, pause: Callable[[], None] | None = None) -> bytes:
+        """Return the contents of a `.gprof` file. `pause` is called every millisecond or so."""
         return encode(
             Tables(
                 self.info,
@@ -161,7 +161,8 @@ class Profile:
                 self.blocks,
                 self.tracks,
                 self.slices,
-            )
+            ),
+            pause,
         )
 
     @classmethod
@@ -326,11 +327,7 @@ class ProfileBuilder(Interner):
         Observations of stacks over the cap are added to the `overflow_samples` of (a copy of) `info`.
         """
         keys = sorted(self._samples, key=lambda key: (*key[:3], _STATE_ORDER[key[3]]))
-        # A clock that was read twice out of order must not make a file that does not load.
-        samples = [
-            Sample(*key, *(min(max(number, 0), MAX_NUMBER) for number in self._samples[key]))
-            for key in keys
-        ]
+        samples = [self.sample(key) for key in keys]
         spans, span_samples = self._linked(keys, samples)
         frames, nodes = list(self._frames), list(self._nodes)
         events = self._events.build(frames, nodes)
@@ -353,6 +350,11 @@ class ProfileBuilder(Interner):
             span_samples=span_samples,
             **events._asdict(),
         )
+
+    def sample(self, key: tuple[int, int, int, State]) -> Sample:
+        """Return the sample (group, thread, stack, state) as it is by now."""
+        # A clock that was read twice out of order must not make a file that does not load.
+        return Sample(*key, *(min(max(number, 0), MAX_NUMBER) for number in self._samples[key]))
 
     def _linked(
         self, keys: list[_Key], samples: list[Sample]

@@ -10,6 +10,7 @@ from greenprof import bridges, switches
 from greenprof.frames import FrameTable
 from greenprof.profiles import Profile, ProfileBuilder, ProfileInfo
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN, AwaitAccount
+from greenprof.samplers.pacing import Pace, PacedBuilder
 from greenprof.samplers.statistical import Sampler
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Recording:
                 # Who wants each call, or each event, wants each await too.
                 sparing=options.awaits is None and not exact and options.timeline is None,
             )
+            if self._sampler is not None:
+                self._sampler.spare(self._account)
         if options.block_limit is not None:
             from greenprof.samplers.blocks import Blocks
 
@@ -136,10 +139,14 @@ class Recording:
         for part in self._parts:
             part.after_fork_in_parent()
 
-    def result(self, info: ProfileInfo, started_ns: int) -> Profile:
-        """The profile so far. `info` has what is known of the session; the rest is filled in."""
+    def result(self, info: ProfileInfo, started_ns: int, pace: Pace | None = None) -> Profile:
+        """The profile so far. `info` has what is known of the session; the rest is filled in.
+
+        One at a time. What `pace` raises comes through.
+        """
         # Over the cap come markers, one below each node at most.
-        builder = ProfileBuilder(max_nodes=2 * self._options.max_nodes)
+        nodes = 2 * self._options.max_nodes
+        builder = ProfileBuilder(nodes) if pace is None else PacedBuilder(nodes, pace)
         table = FrameTable()
         over = 0
         if self._sampler is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from greenprof.cli.outputs import STDOUT, Output, automatic_path
 from greenprof.cli.terminal import complain, put, say, standard_error
 from greenprof.errors import GreenprofError
-from greenprof.output import check_output, write_output
+from greenprof.output import check_output, identity, write_output
 from greenprof.printable import printable
 from greenprof.profiles import Profile
 
@@ -31,37 +31,60 @@ class Delivery:
     called: str = "greenprof"
     """How this greenprof was called, for the command that is shown."""
     folder: Path = field(default_factory=Path.cwd)
+    _written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # By path: device and inode of what an earlier call has written, and a later one replaces.
 
     def check(self) -> None:
         """Raises OutputError where the file that nobody named could not be written."""
         if not self.outputs:
             check_output(automatic_path(self.label, ".gprof", self.folder))
 
-    def __call__(self, profile: Profile) -> None:
-        """One line for each output that fails; the others are written all the same."""
-        if not self.outputs:
-            self._save_and_summarise(profile)
-        for output in self.outputs:
-            with _one_line_errors(output.shown):
-                write(profile, output, self.clock, force=self.force)
-                if not self.quiet and output.path != STDOUT:
-                    say(f"greenprof: wrote {printable(output.shown)}")
+    def __call__(self, profile: Profile) -> bool:
+        """One line for each output that fails; the others are written all the same.
 
-    def _save_and_summarise(self, profile: Profile) -> None:
-        path = automatic_path(self.label, ".gprof", self.folder)
-        saved = False
-        with _one_line_errors(str(path)):
-            profile.save(path)
-            saved = True
+        Returns whether all were. A later call replaces what an earlier one has written, and nothing else.
+        """
+        if not self.outputs:
+            return self._save_and_summarise(profile)
+        done = [self._write(profile, output) for output in self.outputs]
+        return all(done)
+
+    def _write(self, profile: Profile, output: Output) -> bool:
+        def attempt() -> None:
+            force = self.force or self._is_own(output.path)
+            write(profile, output, self.clock, force=force)
+            self._remember(output.path)
+            if not self.quiet and output.path != STDOUT:
+                say(f"greenprof: wrote {printable(output.shown)}")
+
+        return _tried(attempt, output.shown)
+
+    def _save_and_summarise(self, profile: Profile) -> bool:
+        own = next(filter(self._is_own, self._written), None)
+        path = str(own or automatic_path(self.label, ".gprof", self.folder))
+
+        def save() -> None:
+            profile.save(path, force=own is not None)
+            self._remember(path)
+
+        saved = _tried(save, path)
         if self.quiet:
-            return
-        with _one_line_errors("the summary"):
-            _say_summary(profile, self.clock)
+            return saved
+        _tried(lambda: _say_summary(profile, self.clock), "the summary")
         if saved:
             name = Path(path).name
             say(f"\ngreenprof: saved {printable(name)}; in the browser, or its whole stacks here:")
             say(f"  {self.called} view {shlex.quote(name)}")
             say(f"  {self.called} show --tree {shlex.quote(name)}")
+        return saved
+
+    def _remember(self, path: str) -> None:
+        found = identity(path)
+        if found is not None:
+            self._written[path] = found
+
+    def _is_own(self, path: str) -> bool:
+        return path in self._written and self._written[path] == identity(path)
 
 
 def _say_summary(profile: Profile, clock: str) -> None:
@@ -80,18 +103,21 @@ def write(profile: Profile, output: Output, clock: str, *, force: bool) -> None:
         write_output(output.path, output.exporter.render(profile, clock=clock), force=force)
 
 
-@contextlib.contextmanager
-def _one_line_errors(what: str) -> Iterator[None]:
+def _tried(attempt: Callable[[], None], what: str) -> bool:
+    """Whether it was done; one line says why not."""
     try:
-        yield
+        attempt()
     except BrokenPipeError:
         # Who read it has gone.
-        return
+        return True
     except GreenprofError as error:
         complain(str(error))
     except Exception as error:
         # The program's exit code stands, and a traceback of ours would look like its own.
         complain(f"could not write {what}: {type(error).__name__}: {error}")
+    else:
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ Command = TypeVar("Command")
 DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(us|µs|ms|s)")
 UNITS_S = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 ALL = "all"
+OFF = "off"
 TIMELINES = "chrome"
 """The format that shows timelines."""
 
@@ -53,6 +54,10 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 
 def _timeline(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     return math.inf if value == ALL else _duration(ctx, param, value)
+
+
+def _autosave(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    return None if value == OFF else _duration(ctx, param, value)
 
 
 _OPTIONS = (
@@ -110,6 +115,14 @@ _OPTIONS = (
         metavar="DURATION",
         help="Record what happened when, of the last so many seconds, such as 30s, or all."
         "  [default: all, with an output that is a timeline]",
+    ),
+    click.option(
+        "--autosave",
+        callback=_autosave,
+        default="5s",
+        show_default=True,
+        metavar="DURATION",
+        help="Save what is recorded so far this often, should the program be killed; or off.",
     ),
 )
 

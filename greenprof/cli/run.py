@@ -47,7 +47,8 @@ Examples:
 
 \b
 The program's exit code stays, and so does its output: greenprof's own words go to standard error.
-A program that ends by os._exit(), exec or SIGKILL takes its profile with it.
+Every few seconds what there is so far goes into a file of its own, app-...autosave.gprof, which is
+what remains of a program that is killed (kill -9). It is removed once the profile is written.
 """
 
 
@@ -186,6 +187,7 @@ def command(
     target: Target | None = ctx.meta[TARGET]
     if target is None:
         raise click.UsageError("no program given: name a script, -m MODULE, -c CODE or -- COMMAND")
+    from greenprof.cli.autosave import saving_beside
     from greenprof.cli.delivery import Delivery
     from greenprof.cli.outputs import plan_outputs
 
@@ -207,14 +209,16 @@ def command(
         imports = OwnImports()
         family = _family(recorded, imports, str(target), quiet=quiet) if subprocesses else None
 
-        def deliver(profile: Profile) -> None:
+        def deliver(profile: Profile) -> bool:
             with imports.restored():
-                delivery(profile if family is None else family.together(profile))
+                delivered = delivery(profile if family is None else family.together(profile))
                 if family is not None:
                     family.close()
+                return delivered
 
         spans = spanoptions.recording(planned, program.label, quiet=quiet)
-        session = Session(deliver, spans, None if family is None else family.forked)
+        saving = saving_beside(outputs, program.label, delivery.folder, others["autosave"])
+        session = Session(deliver, spans, None if family is None else family.forked, saving)
         return _profile(program, session, imports, recorded, family, shown=str(target))
 
     return job

@@ -7,15 +7,17 @@ import contextlib
 import enum
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from greenprof._native import get_ident, thread_local, time
+from greenprof.cli.endings import tell_of_endings
 from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
 
 if TYPE_CHECKING:
+    from greenprof.cli.autosave import Autosave, Saving
     from greenprof.cli.spans import RunSpans
     from greenprof.profiler import Profiler
     from greenprof.profiles import Profile
@@ -29,6 +31,8 @@ ENDING_SIGNALS = tuple(
 # `timeout` and process managers send SIGTERM twice within microseconds; a person who sends a second
 # one later wants the process gone.
 PATIENCE_NS = 1_000_000_000
+# For who ends the process from one thread while another one writes the profile.
+END_LIMIT_S = 10.0
 
 
 class Phase(enum.Enum):
@@ -39,28 +43,35 @@ class Phase(enum.Enum):
 
 
 class Session:
-    """Records this process and hands the profile to `deliver` exactly once, at the end.
+    """Records this process and hands the profile to `deliver` at the end.
 
-    The end is after the program's non-daemon threads and its `atexit` handlers, or at a signal that
-    ends the process: a default SIGTERM or SIGHUP. A handler that the program installs rules instead.
+    The end is after the program's non-daemon threads and its `atexit` handlers; at a signal that
+    ends the process: a default SIGTERM or SIGHUP; or at `os._exit`. A handler that the program
+    installs rules instead. Before the process becomes another program (`os.execv`) `deliver` has the
+    profile so far, and again at the end where that failed. Where it returns False something could not
+    be written, and the file of `saving` stays, which otherwise is there only until then.
     Forked children leave the profile alone, but those that `in_child` is called in, which may
     `begin_again`. `spans` are recorded for as long.
     """
 
     def __init__(
         self,
-        deliver: Callable[[Profile], None],
+        deliver: Callable[[Profile], bool | None],
         spans: RunSpans | None = None,
         in_child: Callable[[Session], None] | None = None,
+        saving: Saving | None = None,
     ) -> None:
         self._deliver = deliver
         self._spans = spans
+        self._saving = saving
+        self._autosave: Autosave | None = None
         self._begin_in_child = in_child
         self._phase = Phase.NEW
         self._pid = os.getpid()
         self._profiler: Profiler | None = None
         self._ending_signal: int | None = None
         self._ending_since_ns = 0
+        self._finishing = 0
 
     def start(self, recorded: dict[str, Any], *, command: str) -> None:
         """Starts to record, with these options of `Profiler`. Raises GreenprofError where that is not possible."""
@@ -69,12 +80,19 @@ class Session:
         atexit.register(self._at_exit)
         self._record(recorded, command)
         os.register_at_fork(after_in_child=self._in_child)
+        tell_of_endings(self._at_os_exit, self._before_exec)
 
     def begin_again(
-        self, deliver: Callable[[Profile], None], recorded: dict[str, Any], *, command: str
+        self,
+        deliver: Callable[[Profile], bool | None],
+        recorded: dict[str, Any],
+        *,
+        command: str,
+        saving: Saving | None = None,
     ) -> None:
         """Records a forked child, which has a profile of its own. Raises GreenprofError likewise."""
         self._deliver, self._spans, self._pid = deliver, None, os.getpid()
+        self._saving = saving
         self._record(recorded, command)
 
     def _record(self, recorded: dict[str, Any], command: str) -> None:
@@ -89,12 +107,20 @@ class Session:
             # An ignored one (nohup) stays ignored.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._on_ending_signal)
+        self._save_now_and_then()
+
+    def _save_now_and_then(self) -> None:
+        if self._saving is not None and self._profiler is not None:
+            self._autosave = self._saving.of(self._profiler)
+            self._autosave.start()
 
     def discard(self) -> None:
         """Stops and keeps nothing: the program never began."""
         atexit.unregister(self._at_exit)
         recording, self._phase = self._phase is Phase.RECORDING, Phase.DONE
         self._restore_signals()
+        if self._autosave is not None:
+            self._autosave.discard()
         if recording and self._profiler is not None:
             self._profiler.stop()
             if self._spans is not None:
@@ -114,13 +140,14 @@ class Session:
     def _finish_undisturbed(self) -> None:
         if self._phase is not Phase.RECORDING or self._profiler is None:
             return
-        self._phase = Phase.FINISHING
+        self._phase, self._finishing = Phase.FINISHING, get_ident()
+        if self._autosave is not None:
+            self._autosave.stop()
         if self._spans is not None:
             # They go out while the profile is written.
             with _one_line_errors("spans were lost"):
                 self._spans.stop()
-        with _one_line_errors("no profile was written"):
-            self._deliver(self._profiler.stop())
+        self._deliver_result(self._profiler.stop)
         if self._spans is not None:
             with _one_line_errors("spans were lost"):
                 self._spans.finish()
@@ -128,6 +155,38 @@ class Session:
         if self._ending_signal is not None:
             self._end_by(self._ending_signal)
         self._restore_signals()
+
+    def _deliver_result(self, result: Callable[[], Profile]) -> None:
+        delivered: bool | None = False
+        with _one_line_errors("no profile was written"):
+            delivered = self._deliver(result())
+        if self._autosave is not None:
+            if delivered is not False:
+                self._autosave.discard()
+            elif self._autosave.saved:
+                complain(f"what was recorded some seconds ago is in '{self._autosave.path}'")
+
+    def _at_os_exit(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        if self._phase is Phase.RECORDING:
+            self._finish()
+        # Another thread is at it, unless a signal handler has interrupted this one.
+        deadline = time.monotonic() + END_LIMIT_S
+        while self._phase is Phase.FINISHING and self._finishing != get_ident():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
+
+    def _before_exec(self) -> Callable[[], None]:
+        profiler = self._profiler
+        if os.getpid() != self._pid or self._phase is not Phase.RECORDING or profiler is None:
+            return _nothing
+        if self._autosave is not None:
+            self._autosave.stop()
+        with _interrupts_held():
+            self._deliver_result(profiler.snapshot)
+        return self._save_now_and_then
 
     def _on_ending_signal(self, number: int, _frame: FrameType | None) -> None:
         now_ns = time.monotonic_ns()
@@ -148,6 +207,7 @@ class Session:
 
     def _in_child(self) -> None:
         recorded, self._phase = self._phase is Phase.RECORDING, Phase.DONE
+        self._autosave = None
         self._restore_signals()
         if recorded and self._begin_in_child is not None:
             self._begin_in_child(self)
@@ -158,6 +218,24 @@ class Session:
                 # Only a main thread may; any other one ends with the process's own end anyway.
                 with contextlib.suppress(ValueError):
                     signal.signal(number, signal.SIG_DFL)
+
+
+def _nothing() -> None:
+    pass
+
+
+class _AtEndOfThread:
+    """Finishes when the thread goes that holds it.
+
+    A thread that forked is all that the child has. When its function returns, the process ends, with
+    no `atexit`, unless a thread of ours is left.
+    """
+
+    def __init__(self, finish: Callable[[], None]) -> None:
+        self._finish = finish
+
+    def __del__(self) -> None:
+        self._finish()
 
 
 @contextlib.contextmanager

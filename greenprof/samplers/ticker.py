@@ -26,13 +26,13 @@ own_threads: set[int] = set()
 class Ticker:
     """Calls `tick`, which must not raise, every `interval_s` seconds while it runs.
 
-    `cost_ns` is the CPU time that the thread took. It may be started again after a stop.
+    `interval_s` may be changed. `cost_ns` is the CPU time that the thread took. It may be started again after a stop.
     """
 
     def __init__(self, tick: Callable[[], None], interval_s: float) -> None:
         self.cost_ns = 0
         self._tick = tick
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._ident = 0
         self._native_id = 0
         # Told to tick or to leave, and has left; none without a thread.
@@ -105,7 +105,7 @@ class Ticker:
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
             begun.release()
             while self._locks == (wakeup, finished):
-                wakeup.acquire(True, self._interval_s)
+                wakeup.acquire(True, self.interval_s)
                 if self._locks == (wakeup, finished):
                     self._tick()
                     self.cost_ns = earlier_ns + time.thread_time_ns()
