@@ -47,6 +47,8 @@ _FETCHING = frozenset(
 # Loops written in C (uvloop) have no frame of their own.
 RUNNING_A_LOOP = frozenset({"run_forever", "run_until_complete"})
 
+#: Whose functions wait for locks; a process of a pool waits for its turn in the second.
+_LOCKING = frozenset({"threading", "multiprocessing.synchronize"})
 _LOCK_WAITS = frozenset({"acquire", "get", "join", "wait"})
 
 _called: dict[tuple[int, int], tuple[CodeType, str]] = {}
@@ -113,7 +115,7 @@ def waits_for_lock(frame: Any) -> bool:
     """Whether a frame is in one of Python's own waits for a lock, a thread or a queue."""
     # By the names that the code has at all, first: to find the one that is called takes longer
     # than all else at a tick, and hardly a line is met twice.
-    return _module(frame) == "threading" or (
+    return _module(frame) in _LOCKING or (
         not _LOCK_WAITS.isdisjoint(frame.f_code.co_names) and called_name(frame) in _LOCK_WAITS
     )
 
