@@ -23,6 +23,7 @@ from greenprof.decorating import decorated
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.profiles import DEFAULT_MAX_NODES, Profile, ProfileInfo
 from greenprof.recording import Options, Recording
+from greenprof.redacting import without_secrets
 from greenprof.samplers import mainthread
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN
 from greenprof.samplers.pacing import Pace
@@ -360,7 +361,7 @@ def _seconds(option: str, value: Any, most: float = 3600.0) -> float | None:
 
 def _command_line() -> str:
     arguments = getattr(sys, "orig_argv", None) or sys.argv
-    return " ".join(arguments)
+    return " ".join(without_secrets(arguments))
 
 
 def _running_recordings() -> list[Recording]:

@@ -43,7 +43,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"interning"}),
     frozenset({"model", "output", "checking", "decorating"}),
     frozenset(
-        {"durations", "printable", "errors", "interrupted", "spancontext", "_native", "_version"}
+        {
+            "durations",
+            "printable",
+            "redacting",
+            "errors",
+            "interrupted",
+            "spancontext",
+            "_native",
+            "_version",
+        }
     ),
 )
 # A saved profile opens where nothing was recorded, and recording does not wait for what shows it.
