@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from greenprof._native import get_ident, thread_local, time
+from greenprof.cli.descriptors import more_descriptors
 from greenprof.cli.endings import tell_of_endings
 from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError
@@ -72,6 +73,12 @@ class Session:
         self._ending_signal: int | None = None
         self._ending_since_ns = 0
         self._finishing = 0
+        self._at_end_of_thread: Any = None
+
+    @property
+    def recording(self) -> bool:
+        """Whether it records: `deliver` is called with the profile so far then."""
+        return self._phase is Phase.RECORDING
 
     def start(self, recorded: dict[str, Any], *, command: str) -> None:
         """Starts to record, with these options of `Profiler`. Raises GreenprofError where that is not possible."""
@@ -94,6 +101,8 @@ class Session:
         self._deliver, self._spans, self._pid = deliver, None, os.getpid()
         self._saving = saving
         self._record(recorded, command)
+        self._at_end_of_thread = thread_local()
+        self._at_end_of_thread.held = _AtEndOfThread(self._at_exit)
 
     def _record(self, recorded: dict[str, Any], command: str) -> None:
         from greenprof.profiler import Profiler
@@ -158,7 +167,7 @@ class Session:
 
     def _deliver_result(self, result: Callable[[], Profile]) -> None:
         delivered: bool | None = False
-        with _one_line_errors("no profile was written"):
+        with more_descriptors(), _one_line_errors("no profile was written"):
             delivered = self._deliver(result())
         if self._autosave is not None:
             if delivered is not False:
