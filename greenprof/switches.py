@@ -7,6 +7,8 @@ holds the slot of every thread it can reach:
 - every thread started later through `threading`, by a profile hook that removes itself at that
   thread's first event.
 
+A thread's tracer may rest (`Switches.rest`), where what it costs is more than it is worth.
+
 Threads that ran before, and threads started below `threading`, are not followed; stacks there
 are rebuilt from what the bridges' frames hold (see `greenprof.bridges`).
 
@@ -24,7 +26,7 @@ import sys
 import threading
 from collections.abc import Callable, Sized
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -43,6 +45,9 @@ MAX_REINSTALLS = 8
 
 # The tables are pruned of dead entries when they double; below this size nobody cares.
 PRUNE_AT = 1024
+
+# More functions than any program's bridges have.
+MAX_BRIDGING = 1000
 
 
 class _Layer(NamedTuple):
@@ -66,6 +71,8 @@ class Switches:
         self.ident = ident
         self.waiting: dict[int, ref[greenlet]] = {}
         self.born: dict[int, ref[greenlet]] = {}
+        #: Functions of the coroutines that were handed something, by the ids of their codes.
+        self.bridging: dict[int, CodeType] = {}
         self.displaced = 0
         self.given_up = False
         # The other way about, id(greenlet) to id(bridge frame): ids are used again, and only
@@ -76,6 +83,8 @@ class Switches:
         self._layers: list[_Layer] = []
         self._interrupted = False
         self._earlier = 0
+        #: Whether the tracer was taken out by `rest`.
+        self.resting = False
 
     def position(self) -> tuple[int, ref[greenlet] | None]:
         """The number of switches so far, and the greenlet that runs (None: not known).
@@ -115,9 +124,39 @@ class Switches:
                 break
         self._layers.clear()
 
+    def rest(self) -> bool:
+        """Let switches pass unseen until `wake`; return whether it was possible. In this thread only.
+
+        What is known of who waits for whom is forgotten, since it would soon be wrong; `born` stays.
+        Not where another tool has taken the slot, or stands behind us: it may count on its place.
+        """
+        active = self._active
+        if active is None or len(self._layers) != 1 or gettrace() is not active.callback:
+            return False
+        settrace(active.previous)
+        self._layers.clear()
+        self._activate(None)
+        self.waiting.clear()
+        self._awaited_in.clear()
+        self.resting = True
+        return True
+
+    def wake(self) -> None:
+        """See switches again after `rest`; nothing if it did not rest. In this thread only."""
+        if self.resting:
+            self.resting = False
+            self.install()
+
+    def note_born(self, found: greenlet) -> None:
+        """Note a greenlet that begins while the tracer rests."""
+        self.born[id(found)] = ref(found)
+        if len(self.born) > self._prune_at:
+            self.prune()
+
     def stop(self) -> None:
         """Stop recording; the callback stays, and does nothing but call the one it found."""
         self._activate(None)
+        self.resting = False
         for table in (self.waiting, self.born, self._awaited_in):
             table.clear()
 
@@ -169,6 +208,7 @@ class Switches:
         waiting = self.waiting
         awaited_in = self._awaited_in
         born = self.born
+        bridging = self.bridging
         getframe = sys._getframe
         state = self
 
@@ -200,6 +240,9 @@ class Switches:
                         if handed and _recorders:
                             waiting[id(frame)] = ref(origin)
                             awaited_in[id(origin)] = id(frame)
+                            code = frame.f_code
+                            if id(code) not in bridging and len(bridging) < MAX_BRIDGING:
+                                bridging[id(code)] = code
                 listener = _listener  # another thread may take it away in between
                 if listener is not None and (awaits or _open or frame is None):
                     try:
@@ -418,6 +461,11 @@ def following() -> bool:
     return _followers > 0
 
 
+def wanted(followers: int, listeners: tuple[Listener, ...] = ()) -> bool:
+    """Whether anybody wants switches beside so many followers and these listeners."""
+    return _followers > followers or any(one not in listeners for one, _ in _listeners)
+
+
 def adopt_thread() -> Switches:
     """Follow the calling thread, if it is not followed yet."""
     release_thread()
@@ -425,6 +473,7 @@ def adopt_thread() -> Switches:
     if state is None:
         state = _adopt()
         state.seed()
+    state.wake()
     return state
 
 

@@ -83,7 +83,7 @@ class Program:
 
 
 def test_what_is_cheap_is_not_paused(clock: Clock) -> None:
-    program = Program(clock, every_ns=1_000_000, cost_ns=13_300)
+    program = Program(clock, every_ns=1_000_000, cost_ns=3_300)
     assert program.run(60) == []
     assert program.budget.counted_ns(program.now_ns) == (program.now_ns, program.now_ns)
 
@@ -99,7 +99,7 @@ def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int) -> 
     counted_ns, whole_ns = program.budget.counted_ns(program.now_ns)
     assert whole_ns == program.now_ns
     assert counted_ns / whole_ns == pytest.approx(
-        program.counted / (program.counted + program.not_counted), rel=0.05
+        program.counted / (program.counted + program.not_counted), rel=0.1
     )
 
 
@@ -109,8 +109,8 @@ def test_a_quiet_hour_pays_for_a_moment_only(clock: Clock) -> None:
     program.now_ns += 3600 * 10**9
     began_ns = program.now_ns
     (pause, *_) = program.run(60)
-    # A credit of 0.2 s, of which 0.15 less 0.02 goes each second.
-    assert (pause - began_ns) / 1e9 == pytest.approx(CREDIT_NS / 0.13 / 1e9, rel=0.05)
+    # The credit, of which 0.15 less what is earned goes each second.
+    assert (pause - began_ns) / 1e9 == pytest.approx(CREDIT_NS / (0.15 - SHARE) / 1e9, rel=0.05)
 
 
 def test_awaits_that_do_nothing_are_not_all_counted() -> None:

@@ -7,9 +7,9 @@ from greenprof._native import time
 __all__ = ["SHARE", "Budget"]
 
 #: The part of the time that passes.
-SHARE = 0.02
+SHARE = 0.005
 #: So much ahead, and no more: an hour in which nothing happens does not pay for a busy one.
-CREDIT_NS = 200_000_000
+CREDIT_NS = 40_000_000
 #: After a pause there is to be so much of it.
 RESUMED_NS = CREDIT_NS // 2
 #: One await of so many is looked at, and stands for the others.

@@ -27,6 +27,7 @@ from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers.accounting import CpuAccount, Probe, weight_of
 from greenprof.samplers.closing import QuietClosing
+from greenprof.samplers.following import Following
 from greenprof.samplers.ledger import Ledger
 from greenprof.samplers.observer import Observation, ThreadClock
 from greenprof.samplers.timers import Timer, TimerUnavailableError, has_timers_to_spare, make_timer
@@ -78,6 +79,7 @@ class MainSampler:
         self.cost_ns = 0
         self.too_deep = 0
         self.clock = ThreadClock(ledger.main_ident, time.monotonic_ns())
+        self.following = Following(ledger.main_ident, ledger.observer.watch)
         self._ledger = ledger
         self._observer = ledger.observer
         self._period_ns = ledger.period_ns
@@ -133,6 +135,7 @@ class MainSampler:
         self.give_way()
         self._close_timers()
         self._closing.remove()
+        self.following.close()
         switches.release_thread()
 
     def _open_timer(self, clock: int, look: Look, periods: int = 1) -> Timer:
@@ -241,9 +244,7 @@ class MainSampler:
             return
         self.tick(frame, getcurrent(), now, cpu)
         self.interrupt_waiting(frame)
-        followed = switches.of_thread(self._ledger.main_ident)
-        if followed is not None:
-            followed.check()
+        self.following.tick(now)
         if self._probe is not None and self._probe_timer is not None and not self._paused:
             self._probe_timer.arm_once(PROBE_NS)
         self._account_for_handler(cpu)

@@ -7,7 +7,9 @@ Signals look at the main thread (`greenprof.samplers.mainsampler`), a thread at 
 from __future__ import annotations
 
 from greenprof import bridges, switches
+from greenprof._native import time
 from greenprof.samplers import mainthread
+from greenprof.samplers.following import Sparing
 from greenprof.samplers.ledger import Ledger
 from greenprof.samplers.mainsampler import MainSampler
 from greenprof.samplers.recorder import Recorder
@@ -24,6 +26,10 @@ class Sampler:
         self._thread = ThreadSampler(self._ledger, self._main)
         self._follows = False
         self._switches: int | None = None
+
+    def spare(self, sparing: Sparing) -> None:
+        """Say who else follows switches and does without them for a while. Before `start`."""
+        self._main.following.sparing = sparing
 
     def start(self) -> None:
         """Start sampling, from any thread. After an error, `stop` undoes what was done."""
@@ -109,11 +115,14 @@ class Sampler:
 
     @property
     def switches(self) -> int:
-        """The number of greenlet switches seen so far."""
+        """The number of greenlet switches so far; where not all were seen, as many as there will have been."""
         if self._switches is not None:
             return self._switches
         living = sum(state.position()[0] for state in switches.all_threads())
-        return self._thread.switches + living
+        seen_ns, whole_ns = self._main.following.seen_of(time.monotonic_ns())
+        main = switches.of_thread(self._ledger.main_ident)
+        unseen = 0 if main is None else main.position()[0] * (whole_ns - seen_ns) // seen_ns
+        return self._thread.switches + living + unseen
 
     @property
     def warnings(self) -> list[str]:

@@ -215,8 +215,7 @@ class ThreadSampler:
         while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
             frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
         main.interrupt_waiting(frame)
-        followed = switches.of_thread(self._ledger.main_ident)
-        current = None if followed is None else _running_greenlet(followed)
+        current = main.following.running()
         # The interpreter lock is held from the copy of the frames to here, but for an unlucky
         # forced switch; the frame would then be an old one, of this thread still.
         main.tick(frame, current, now, main.clock.read_cpu())

@@ -365,6 +365,10 @@ class Watch:
         if kind is None or not kind[1] or kind[0]() is not hub:
             self._note_kind(hub, True)
 
+    def hubs(self) -> list[ref[greenlet]]:
+        """The hubs that were seen."""
+        return [reference for reference, is_hub in list(self._kinds.values()) if is_hub]
+
     def _note_kind(self, found: greenlet, is_hub: bool) -> bool:
         # What a greenlet begins with, it is until its end.
         if len(self._kinds) >= MAX_KINDS:

@@ -1,0 +1,187 @@
+"""Whether the main thread's switches are followed, or its tracer rests because it costs too much.
+
+The tracer adds to each switch what a switch costs, and there are programs that hardly do anything
+else. Stacks are whole without it where bridges keep whom they wait for: a signal's handler runs in
+the greenlet that it interrupts, and the rest is in the bridges' frames. So it rests where there are
+many switches, nobody else wants them, and every bridge that was seen is such a one. It wakes every
+now and then, and for good where it meets another.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import ref
+
+from greenlet import getcurrent, greenlet
+
+from greenprof import bridges, switches
+from greenprof._native import get_ident
+from greenprof.bridges import Part
+from greenprof.samplers.watch import Watch
+from greenprof.switches import Switches, main_of
+
+__all__ = ["Following", "Sparing"]
+
+#: What a switch costs more with the tracer in place, about.
+SWITCH_NS = 600
+#: It may take this part of the time.
+SHARE = 0.001
+#: A program is followed for so long at first, and for so long after each rest.
+FIRST_NS = 500_000_000
+AWAKE_NS = 20_000_000
+REST_NS = 2_000_000_000
+#: Bridges whose frames keep the greenlet that they have switched to, and so whom they wait for.
+KEEPING = frozenset({"sqlalchemy", "greenback"})
+#: Greenlets that have switched to one another.
+MAX_PARTS = 32
+#: Greenlets that are looked at before a rest; of what there are many, there are such among them.
+MAX_ASKED = 500
+
+
+class Sparing(Protocol):
+    """Somebody who counts switches, and does without them for a while."""
+
+    def is_paused(self, now_ns: int) -> bool:
+        """Whether it wants none just now."""
+
+    @property
+    def switched(self) -> switches.Listener:
+        """What it listens with."""
+
+
+class Following:
+    """Lets the tracer of the main thread rest. All in that thread, but for `running` and `seen_of`.
+
+    `watch` knows hubs; `sparing` is somebody beside the sampler who follows switches, if there is one.
+    """
+
+    def __init__(self, ident: int, watch: Watch) -> None:
+        self.sparing: Sparing | None = None
+        self._ident = ident
+        self._watch = watch
+        self._state: Switches | None = None
+        self._began_ns = 0
+        self._since_ns = 0
+        self._until_ns = 0
+        self._count = 0
+        self._main: Callable[[], greenlet | None] = _nobody
+        self._rested_ns = 0
+        self._spawning: Any = None
+
+    def tick(self, now_ns: int) -> None:
+        """See to the tracer, at a tick."""
+        state = switches.of_thread(self._ident)
+        if state is None:
+            return
+        if state is not self._state:
+            self._state = state
+            self._begin(state, now_ns, FIRST_NS)
+        if state.resting:
+            if now_ns >= self._since_ns + REST_NS or self._is_wanted(now_ns):
+                state.wake()
+                self._rested_ns += now_ns - self._since_ns
+                self._begin(state, now_ns, AWAKE_NS)
+            return
+        state.check()
+        if now_ns < self._until_ns:
+            return
+        count = state.position()[0]
+        cost_ns = (count - self._count) * SWITCH_NS
+        if (
+            cost_ns > SHARE * (now_ns - self._since_ns)
+            and not self._is_wanted(now_ns)
+            and self._is_whole_without(state)
+            and state.rest()
+        ):
+            self._since_ns = now_ns
+            self._main = ref(main_of(getcurrent()))
+        else:
+            self._begin(state, now_ns, FIRST_NS)
+
+    def _begin(self, state: Switches, now_ns: int, lasts_ns: int) -> None:
+        self._began_ns = self._began_ns or now_ns
+        self._since_ns, self._until_ns = now_ns, now_ns + lasts_ns
+        self._count = state.position()[0]
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._spawning is not None:
+            self._spawning.remove_spawn_callback(_note_spawned)
+            self._spawning = None
+
+    def seen_of(self, now_ns: int) -> tuple[int, int]:
+        """For how long switches were seen, of how long in all."""
+        whole_ns = max(now_ns - self._began_ns, 1)
+        rested_ns = self._rested_ns
+        if self._state is not None and self._state.resting:
+            rested_ns += now_ns - self._since_ns
+        return max(whole_ns - rested_ns, 1), whole_ns
+
+    def running(self) -> greenlet | None:
+        """The greenlet that the main thread runs; None if it is not known. From any thread."""
+        state = self._state
+        if state is None or not state.resting:
+            followed = switches.of_thread(self._ident)
+            reference = None if followed is None else followed.position()[1]
+            return None if reference is None else reference()
+        main = self._main()
+        if main is None:
+            return None
+        # Suspended ones have a frame. Where the main greenlet is, it is in the function that has
+        # switched to another, which a bridge's keeps.
+        found = main
+        for _ in range(MAX_PARTS):
+            top = found.gr_frame
+            if top is None:
+                return found
+            kept = bridges.waiter_kept_in(top)
+            if not isinstance(kept, greenlet):
+                break
+            found = kept
+        for reference in (*self._watch.hubs(), *list(state.born.values())):
+            one = reference()
+            if one is not None and one and one.gr_frame is None and main_of(one) is main:
+                return one
+        return None
+
+    def _is_wanted(self, now_ns: int) -> bool:
+        sparing = self.sparing
+        if sparing is None:
+            return switches.wanted(1)
+        return not sparing.is_paused(now_ns) or switches.wanted(2, (sparing.switched,))
+
+    def _is_whole_without(self, state: Switches) -> bool:
+        """Whether stacks are as whole without the tracer, as far as has been seen."""
+        for code in list(state.bridging.values()):
+            role = bridges.role_of(code)
+            if role is None or role.part is not Part.BRIDGE_FRAME:
+                return False
+            if bridges.bridge_of(code) not in KEEPING:
+                return False
+        if "eventlet.greenthread" in sys.modules:
+            return False  # nobody says that a green thread begins
+        kind = getattr(sys.modules.get("gevent.greenlet"), "Greenlet", None)
+        for reference in list(state.born.values())[-MAX_ASKED:]:
+            found = reference()
+            if (
+                found is not None
+                and self._watch.below_hub(found)
+                and (kind is None or not isinstance(found, kind))
+            ):
+                return False
+        if kind is not None and self._spawning is None:
+            kind.add_spawn_callback(_note_spawned)
+            self._spawning = kind
+        return True
+
+
+def _nobody() -> None:
+    """No greenlet: as a weak reference whose object is gone."""
+
+
+def _note_spawned(found: greenlet) -> None:
+    state = switches.of_thread(get_ident())
+    if state is not None and state.resting:
+        state.note_born(found)
