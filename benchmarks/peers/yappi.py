@@ -1,0 +1,29 @@
+"""yappi: times every call, for each greenlet and each coroutine; read from its pstats file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.peers import callers
+from benchmarks.peers.base import Clock, Peer, Stack
+
+RUNNER = Path(__file__).with_name("yappi_runner.py")
+
+
+class Yappi(Peer):
+    """Its own command line follows no greenlets, so a script of a few lines starts it instead."""
+
+    tool = "yappi"
+    distribution = "yappi"
+
+    def __init__(self, clock: Clock) -> None:
+        self.name = f"yappi, {'CPU' if clock == 'cpu' else 'wall'} clock"
+        self._clock = clock
+
+    def command(self, program: Sequence[str], output: Path, rate_hz: float = 100) -> list[str]:
+        return [sys.executable, str(RUNNER), self._clock, str(output), *program]
+
+    def stacks(self, output: Path, clock: Clock = "wall") -> Iterator[Stack]:
+        return callers.stacks(output)
