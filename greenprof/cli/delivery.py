@@ -31,8 +31,8 @@ class Delivery:
     called: str = "greenprof"
     """How this greenprof was called, for the command that is shown."""
     folder: Path = field(default_factory=Path.cwd)
-    _written: dict[str, tuple[int, int]] = field(default_factory=dict)
-    # By path: device and inode of what an earlier call has written, and a later one replaces.
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By path: device and inode of what an earlier call has written, and a later one replaces."""
 
     def check(self) -> None:
         """Raises OutputError where the file that nobody named could not be written."""
@@ -60,7 +60,7 @@ class Delivery:
         return _tried(attempt, output.shown)
 
     def _save_and_summarise(self, profile: Profile) -> bool:
-        own = next(filter(self._is_own, self._written), None)
+        own = next(filter(self._is_own, self.written), None)
         path = str(own or automatic_path(self.label, ".gprof", self.folder))
 
         def save() -> None:
@@ -81,10 +81,10 @@ class Delivery:
     def _remember(self, path: str) -> None:
         found = identity(path)
         if found is not None:
-            self._written[path] = found
+            self.written[path] = found
 
     def _is_own(self, path: str) -> bool:
-        return path in self._written and self._written[path] == identity(path)
+        return path in self.written and self.written[path] == identity(path)
 
 
 def _say_summary(profile: Profile, clock: str) -> None:

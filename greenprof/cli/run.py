@@ -17,9 +17,11 @@ from greenprof.cli.otlp import is_endpoint
 from greenprof.cli.program import Program, leave, report_uncaught, run_as_main
 from greenprof.cli.session import Session
 from greenprof.errors import GreenprofError
+from greenprof.redacting import without_secrets
 
 if TYPE_CHECKING:
     from greenprof.cli.children.gather import Family
+    from greenprof.cli.delivery import Delivery
     from greenprof.profiles import Profile
 
 __all__ = ["command"]
@@ -78,7 +80,7 @@ class Target:
 
     def __str__(self) -> str:
         option = {"module": ["-m"], "code": ["-c"]}.get(self.kind, [])
-        return shlex.join([*option, self.name, *self.arguments])
+        return shlex.join(without_secrets([*option, self.name, *self.arguments]))
 
 
 class RunCommand(click.Command):
@@ -207,18 +209,18 @@ def command(
 
     def job() -> int:
         imports = OwnImports()
-        family = _family(recorded, imports, str(target), quiet=quiet) if subprocesses else None
+        family = _family(recorded, others["autosave"], delivery) if subprocesses else None
 
         def deliver(profile: Profile) -> bool:
             with imports.restored():
-                delivered = delivery(profile if family is None else family.together(profile))
-                if family is not None:
-                    family.close()
-                return delivered
+                if family is None:
+                    return delivery(profile)
+                return family.deliver(profile, goes_on=session.recording)
 
         spans = spanoptions.recording(planned, program.label, quiet=quiet)
         saving = saving_beside(outputs, program.label, delivery.folder, others["autosave"])
-        session = Session(deliver, spans, None if family is None else family.forked, saving)
+        forked = None if family is None else family.child(imports, str(target)).forked
+        session = Session(deliver, spans, forked, saving)
         return _profile(program, session, imports, recorded, family, shown=str(target))
 
     return job
@@ -263,10 +265,10 @@ def _discard(session: Session, family: Family | None) -> None:
         family.folder.remove()
 
 
-def _family(recorded: dict[str, Any], imports: OwnImports, command: str, *, quiet: bool) -> Family:
+def _family(recorded: dict[str, Any], autosave_s: float | None, delivery: Delivery) -> Family:
     from greenprof.cli.children.gather import Family
 
-    return Family.found(recorded, imports, command, quiet=quiet)
+    return Family.found(recorded, autosave_s, delivery)
 
 
 def _not_compiled(error: BaseException) -> int:

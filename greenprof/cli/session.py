@@ -242,9 +242,12 @@ class _AtEndOfThread:
 
     def __init__(self, finish: Callable[[], None]) -> None:
         self._finish = finish
+        self._pid = os.getpid()
 
     def __del__(self) -> None:
-        self._finish()
+        # In a fork of the fork another one takes this one's place.
+        if os.getpid() == self._pid:
+            self._finish()
 
 
 @contextlib.contextmanager

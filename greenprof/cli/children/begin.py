@@ -8,16 +8,26 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from greenprof._version import __version__
 from greenprof.cli.children.folder import Folder, Place, Settings
 from greenprof.cli.forks import starts_a_program
 from greenprof.cli.imports import OwnImports
 from greenprof.cli.session import Session
+from greenprof.redacting import without_secrets
+from greenprof.redacting import without_secrets
 
 if TYPE_CHECKING:
+    from greenprof.cli.autosave import Saving
     from greenprof.profiles import Profile
+
+
+class Deliver(Protocol):
+    """Takes the profile; says whether all was written."""
+
+    def __call__(self, profile: Profile, /, *, goes_on: bool) -> bool: ...
+
 
 __all__ = ["Child", "begin"]
 
@@ -35,9 +45,14 @@ def begin(path: str) -> None:
     code = _code(sys.orig_argv)
     if TRACKER.match(code) or _is_greenprof():
         return
-    child = Child(folder, settings, OwnImports(), shlex.join(sys.orig_argv))
+    imports = OwnImports()
+    child = Child(folder, settings, imports, shlex.join(without_secrets(sys.orig_argv)))
     if FORKSERVER.match(code):
         child.stand_by()
+    elif os.getpid() == settings.root:
+        from greenprof.cli.children.gather import take_over
+
+        take_over(folder, settings, child)
     else:
         child.start()
 
@@ -54,10 +69,24 @@ class Child:
         self._command = command
         self._place: Place | None = None
 
-    def start(self) -> None:
-        """Records from here on. Raises GreenprofError or OSError."""
-        session = Session(self._deliver, None, self.forked)
-        self._place = self._folder.enter(self._command)
+    def start(self, deliver: Deliver | None = None, *, command: str | None = None) -> None:
+        """Records from here on. Raises GreenprofError or OSError.
+
+        The profile goes to the folder, or to `deliver`, whose `goes_on` tells that an exec is next.
+        """
+        if command is not None:
+            self._command = command
+        saving = None
+        if deliver is None:
+            saving = self._enter()
+
+        def delivered(profile: Profile) -> bool | None:
+            if deliver is None:
+                return self._deliver(profile)
+            with self._imports.restored():
+                return deliver(profile, goes_on=session.recording)
+
+        session = Session(delivered, None, self.forked, saving)
         session.start(self._settings.recorded, command=self._command)
         self._imports.hide(_program_folder())
 
@@ -82,15 +111,21 @@ class Child:
         if starts_a_program():
             return
         with self._told():
-            self._place = self._folder.enter(self._command)
-            session.begin_again(self._deliver, self._settings.recorded, command=self._command)
+            saving = self._enter()
+            session.begin_again(
+                self._deliver, self._settings.recorded, command=self._command, saving=saving
+            )
 
-    def _deliver(self, profile: Profile) -> None:
-        if self._place is None:
-            return
-        with self._imports.restored():
-            self._place.begins_to_end()
-            profile.save(self._place.whole, force=True)
+    def _enter(self) -> Saving | None:
+        self._place = self._folder.enter(self._command)
+        return self._place.saving(self._settings.autosave_s)
+
+    def _deliver(self, profile: Profile) -> bool | None:
+        if self._place is not None:
+            with self._imports.restored():
+                self._place.begins_to_end()
+                profile.save(self._place.whole, force=True)
+        return None
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from greenprof._native import time
+from greenprof.cli.autosave import Saving
 from greenprof.errors import OutputError
 from greenprof.printable import printable
 
 __all__ = ["Folder", "Place", "Settings"]
 
-SETTINGS = "settings"
+SETTINGS, LEGACY = "settings", "legacy"
 WHOLE, SAVED, STARTED, ENDING, FAILED = ".gprof", ".saved.gprof", ".json", ".ending", ".failed"
 PRIVATE = 0o700
 
@@ -39,9 +40,7 @@ class Settings:
     """Process id of the run itself."""
     recorded: dict[str, Any]
     """The options of `Profiler`."""
-    autosave_s: float
-    delivery: dict[str, Any]
-    """Where the profile goes, for a root that becomes another program."""
+    autosave_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,10 @@ class Place:
     @property
     def saved(self) -> str:
         return self._path(SAVED)
+
+    def saving(self, every_s: float | None) -> Saving | None:
+        """How to save what is there so far; None for not at all."""
+        return None if every_s is None else Saving(self.saved, every_s)
 
     def is_ending(self) -> bool:
         return os.path.lexists(self._path(ENDING))
@@ -109,6 +112,14 @@ class Folder:
         """Raises OSError or ValueError where there are none."""
         return Settings(**self._read(SETTINGS + STARTED))
 
+    def leave_to_heir(self, legacy: dict[str, Any]) -> None:
+        """Leave what the run knows to the program that its process becomes. Raises OSError."""
+        self._write(LEGACY + STARTED, legacy)
+
+    def legacy(self) -> dict[str, Any]:
+        """What was left. Raises OSError or ValueError where nothing was."""
+        return self._read(LEGACY + STARTED)
+
     def enter(self, command: str) -> Place:
         """Give this process a place. Raises OSError."""
         pid = os.getpid()
@@ -145,15 +156,19 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _names(self, suffix: str) -> Iterator[str]:
-        for entry in sorted(os.listdir(self.path)):
+        try:
+            entries = sorted(os.listdir(self.path))
+        except FileNotFoundError:  # somebody has removed it
+            return
+        for entry in entries:
             name = entry.removesuffix(suffix)
-            if name not in (entry, SETTINGS):
+            if name not in (entry, SETTINGS, LEGACY):
                 yield name
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         # Whole or not at all: others read it while this one writes.
         path = os.path.join(self.path, name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
         fd = os.open(f"{path}.new", flags, 0o600)
         with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(content, file)
