@@ -84,7 +84,7 @@ asyncio.run(main())
 
 MODES = {
     "sampling": ["--timeline", "all", "--block-limit", "50ms", "--awaits", "--rate", "500"],
-    "exact": ["--engine", "exact"],
+    "exact": ["--engine", "exact", "--autosave", "off"],
     "spans": ["--spans", "spans.jsonl", "--span-stack", "always"],
 }
 
