@@ -16,7 +16,6 @@ from greenprof.cli.forks import starts_a_program
 from greenprof.cli.imports import OwnImports
 from greenprof.cli.session import Session
 from greenprof.redacting import without_secrets
-from greenprof.redacting import without_secrets
 
 if TYPE_CHECKING:
     from greenprof.cli.autosave import Saving
