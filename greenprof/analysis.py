@@ -170,11 +170,11 @@ class WeightedStack(NamedTuple):
 
 
 class _Times(NamedTuple):
-    """What one sample, or a sum of some, says of its stack."""
+    """What samples say of the stacks that they are of, by node."""
 
-    cpu_ns: int
-    await_ns: int
-    blocked_ns: int
+    cpu_ns: list[int]
+    await_ns: list[int]
+    blocked_ns: list[int]
 
 
 _AWAIT_LABELS: Final = {State.AWAITING: "[await]", State.READY: "[ready]"}
@@ -243,10 +243,10 @@ def group_table(profile: Profile, *, clock: str = "wall") -> list[GroupRow]:
 def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow]:
     """Return all functions that were seen, those with the largest total first."""
     check_clock(clock)
-    own = _times_by_node(profile)
-    total = _with_callees(profile, own)
     rows: dict[tuple[str, str, int], FunctionRow] = {}
     row_of_frame = []
+    numbers: dict[tuple[str, str, int], int] = {}
+    number_of_frame = []
     for frame in profile.frames:
         key = function_key(frame)
         row = rows.get(key)
@@ -254,15 +254,15 @@ def function_table(profile: Profile, *, clock: str = "wall") -> list[FunctionRow
             boundary = frame.kind is FrameKind.BOUNDARY
             row = rows[key] = FunctionRow(*key, frame.module, origin_of(frame), boundary)
         row_of_frame.append(row)
-    for node, outermost in _outermost(profile, row_of_frame):
-        row = row_of_frame[profile.nodes[node][1]]
-        row.self_cpu_ns += own[node].cpu_ns
-        row.self_await_ns += own[node].await_ns
-        row.self_blocked_ns += own[node].blocked_ns
-        if outermost:
-            row.total_cpu_ns += total[node].cpu_ns
-            row.total_await_ns += total[node].await_ns
-            row.total_blocked_ns += total[node].blocked_ns
+        number_of_frame.append(numbers.setdefault(key, len(numbers)))
+    outermost = _outermost(profile, number_of_frame)
+    for name, times in _times_by_node(profile)._asdict().items():
+        own = _by_function(profile, number_of_frame, times)
+        _add_callees(profile, times)
+        total = _by_function(profile, number_of_frame, times, outermost)
+        for row, own_ns, total_ns in zip(rows.values(), own, total, strict=True):
+            setattr(row, f"self_{name}", own_ns)
+            setattr(row, f"total_{name}", total_ns)
     if is_exact(profile):
         for sample in profile.samples:
             if sample.state is State.ON_CPU and sample.stack >= 0:
@@ -329,45 +329,59 @@ def trace_table(profile: Profile, *, clock: str = "wall") -> list[TraceRow]:
     return rows
 
 
-def _times_by_node(profile: Profile) -> list[_Times]:
-    own = [[0, 0, 0] for _ in profile.nodes]
+def _times_by_node(profile: Profile) -> _Times:
+    own = _Times(*([0] * len(profile.nodes) for _ in range(3)))
     for sample in profile.samples:
         if sample.stack < 0:
             continue
-        times = own[sample.stack]
-        times[0] += sample.cpu_ns
+        own.cpu_ns[sample.stack] += sample.cpu_ns
         if sample.state in WAITS:
-            times[1] += waited_ns(sample)
+            own.await_ns[sample.stack] += waited_ns(sample)
         elif sample.state is State.BLOCKED:
-            times[2] += waited_ns(sample)
-    return [_Times(*times) for times in own]
+            own.blocked_ns[sample.stack] += waited_ns(sample)
+    return own
 
 
-def _with_callees(profile: Profile, own: list[_Times]) -> list[_Times]:
-    total = list(own)
-    for node in range(len(profile.nodes) - 1, -1, -1):
-        parent = profile.nodes[node][0]
+def _add_callees(profile: Profile, times: list[int]) -> None:
+    """Add to each node what is below it."""
+    nodes = profile.nodes
+    for node in range(len(nodes) - 1, -1, -1):
+        parent = nodes[node][0]
         if parent >= 0:
-            total[parent] = _Times(*map(int.__add__, total[parent], total[node]))
-    return total
+            times[parent] += times[node]
 
 
-def _outermost(profile: Profile, rows: list[FunctionRow]) -> Iterator[tuple[int, bool]]:
-    """Yield each node, and whether its function is in no level above it."""
-    children: list[list[int]] = [[] for _ in profile.nodes]
-    roots: list[int] = []
-    for node, (parent, _) in enumerate(profile.nodes):
-        (children[parent] if parent >= 0 else roots).append(node)
-    above: dict[int, int] = {}
-    # A node's complement (~node) on the stack means: all below it is done.
-    todo = roots[::-1]
-    while todo:
-        node = todo.pop()
-        function = id(rows[profile.nodes[max(node, ~node)][1]])
-        if node < 0:
-            above[function] -= 1
-            continue
-        yield node, not above.get(function)
-        above[function] = above.get(function, 0) + 1
-        todo.append(~node)
-        todo.extend(reversed(children[node]))
+def _by_function(
+    profile: Profile, number_of_frame: list[int], times: list[int], counted: bytes | None = None
+) -> list[int]:
+    """Return the sums of nodes' times by function; with `counted`, of those that have a 1 there."""
+    sums = [0] * (max(number_of_frame, default=-1) + 1)
+    for node, time_ns in enumerate(times):
+        if time_ns and (counted is None or counted[node]):
+            sums[number_of_frame[profile.nodes[node][1]]] += time_ns
+    return sums
+
+
+def _outermost(profile: Profile, number_of_frame: list[int]) -> bytes:
+    """Return for each node 1 if its function is in no level above it, else 0."""
+    nodes = profile.nodes
+    # Lists of children as two tables, the last entry of one being that of the roots, at -1.
+    first, following = [-1] * (len(nodes) + 1), [-1] * len(nodes)
+    for node, (parent, _) in enumerate(nodes):
+        following[node] = first[parent]
+        first[parent] = node
+    above = [0] * (max(number_of_frame, default=-1) + 1)
+    found = bytearray(len(nodes))
+    node = first[-1]
+    while node >= 0:
+        number = number_of_frame[nodes[node][1]]
+        if not above[number]:
+            found[node] = 1
+        above[number] += 1
+        below = first[node]
+        while below < 0 <= node:
+            above[number_of_frame[nodes[node][1]]] -= 1
+            below = following[node]
+            node = nodes[node][0]
+        node = below
+    return bytes(found)
