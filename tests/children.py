@@ -48,7 +48,7 @@ def run_family(
     """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    write_program(folder, "work.py", WORK)
+    write_work(folder)
     program = write_program(folder, "app.py", source)
     finished = run_greenprof(
         *("run", "--subprocesses", "--force", "--rate", "400", *options),
@@ -60,6 +60,11 @@ def run_family(
         env={"TMPDIR": str(temporary), **(env or {})},
     )
     return Profile.load(folder / "app.gprof"), finished
+
+
+def write_work(folder: Path) -> None:
+    """Writes the module `work`."""
+    write_program(folder, "work.py", WORK)
 
 
 def leavings(folder: Path) -> list[str]:
