@@ -70,10 +70,21 @@ class RawStack:
     above it), in ascending order. `edges` are the indexes of bridges' frames. `owner` is the sync
     greenlet that the stack belongs to when it is not the task's. `handed` is the segment that
     what is put below begins with, where that is awaited on behalf of sync code. `leaf` names what
-    ends the chain of awaits, `deadline` is when it will.
+    ends the chain of awaits, `deadline` is when it will. `spawned` is the greenlet that begins with
+    the first frame, where what spawned it belongs above and was left out.
     """
 
-    __slots__ = ("deadline", "edges", "error", "frames", "handed", "leaf", "owner", "segments")
+    __slots__ = (
+        "deadline",
+        "edges",
+        "error",
+        "frames",
+        "handed",
+        "leaf",
+        "owner",
+        "segments",
+        "spawned",
+    )
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
@@ -82,6 +93,7 @@ class RawStack:
         self.owner: greenlet | None = None
         self.handed: tuple[int, int, bool] | None = None
         self.leaf: str | None = None
+        self.spawned: greenlet | None = None
         self.deadline: float | None = None
         self.error: str | None = None
 

@@ -44,6 +44,7 @@ __all__ = [
     "is_hub",
     "leave_out_above",
     "running",
+    "spawning",
     "suspended",
     "suspended_greenlet",
     "walk",
@@ -75,7 +76,7 @@ def running(
     `frame` is the running frame, `current` the greenlet that runs (None: not known), `task` the
     asyncio task that is current on the thread's loop. It is not the task's if, say, a loop that
     runs in a child greenlet has handed control back to the sync code. `above`: with the stacks of
-    whoever waits for the task.
+    whoever waits for the task, or what spawned the greenlet (`spawning`; else it is `spawned`).
     """
     parts, members = _parts(frame, current)
     stack = RawStack()
@@ -88,7 +89,10 @@ def running(
             except Exception as error:
                 _cut_short(stack, error)
     elif not is_tasks and members[0] is not None and not is_hub(parts[0]):
-        _put_spawner_above(stack, members[0])
+        if above:
+            _put_spawner_above(stack, members[0])
+        else:
+            stack.spawned = members[0]
     return stack, is_tasks
 
 
@@ -349,6 +353,13 @@ def awaiting(task: Any, switches: Switches | None) -> RawStack:
         if above.owner is not None:
             break
     stack.hand_over()
+    return stack
+
+
+def spawning(child: greenlet) -> RawStack:
+    """The lines that spawned a greenlet, and those that spawned the one that did, where known."""
+    stack = RawStack()
+    _put_spawner_above(stack, child)
     return stack
 
 

@@ -322,6 +322,9 @@ class MainSampler:
         elif used < BUSY * since and seen.idle():
             idles = True
             self._ledger.add(seen, State.IDLE, elapsed, 0)
+        elif used >= BUSY * since:
+            # It hardly waited at all, and is not looked at again to see whether it does now.
+            self._add_computing(seen, elapsed, used)
         elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
             self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who, seen.span)
         elif 2 * used >= since:

@@ -12,7 +12,7 @@ from greenprof._native import get_ident, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers.recorder import Recorder
-from greenprof.samplers.watch import Tasks, Watch, name_leaf
+from greenprof.samplers.watch import Tasks, Watch
 
 #: How deep below the thread's root the function is looked for that runs an event loop.
 _LOOP_DEPTH = 40
@@ -32,6 +32,7 @@ class ThreadClock:
         "resumed_ns",
         "unattributed_ns",
         "unseen_ns",
+        "waiting",
         "wall_ns",
     )
 
@@ -45,6 +46,8 @@ class ThreadClock:
         self.ended = False
         self.last: tuple[int, int, int, State] | None = None
         self.last_span = -1
+        # The sync code that waited above what ran: group, thread, node and span.
+        self.waiting: tuple[int, int, int, int] | None = None
         self.cpu_ns = 0
         self._clock: int | None = None
         if hasattr(time, "pthread_getcpuclockid"):  # macOS has no such clocks
@@ -132,6 +135,8 @@ class Observer:
         if is_tasks and raw.owner is None:
             known = self.tasks.find(task)
             node = self.tasks.node(known, task, raw, time.monotonic_ns())
+        elif raw.spawned is not None:
+            node = self.tasks.node_of_greenlet(raw.spawned, raw)
         else:
             node = self.recorder.node(raw)
         if raw.owner is not None:
@@ -192,9 +197,7 @@ class Observer:
         if not below_hub or id(ancestor) in accounted or ancestor.gr_frame is None:
             return None
         accounted.add(id(ancestor))
-        raw = stacks.suspended_greenlet(ancestor, switches.of_thread(ident))
-        name_leaf(raw)
-        node = self.recorder.node(raw)
+        node = self.watch.look_at_suspended(ancestor, switches.of_thread(ident))[0].node
         group, thread = self.thread_group(ident), self.thread_index(ident)
         span = self.recorder.spans.of_greenlet(ancestor)
         self.recorder.add(group, thread, node, State.AWAITING, elapsed_ns, 0, span)

@@ -27,6 +27,8 @@ from greenprof.stacks import RawStack
 
 #: Whole stacks remembered by their hash; the tree stays when these are forgotten.
 MAX_REMEMBERED = 50_000
+#: Frames that are looked up together, where the whole stack is not remembered.
+CHUNK = 12
 MAX_GROUPS = 2_000
 #: Room for the samples of a few stacks in every state.
 MIN_SAMPLES = 10_000
@@ -51,6 +53,8 @@ class Recorder:
         self._nodes: list[tuple[int, CodeType | str, int]] = []
         self._stored = 0
         self._remembered: dict[int, int] = {}
+        # Parts of stacks, by the node above them and their frames.
+        self._parts: dict[int, int] = {}
         # (group, thread, node, state) -> [count, wall_ns, cpu_ns]
         self._samples: dict[SampleKey, list[int]] = {}
         self.spans = SpanLinks()
@@ -105,9 +109,10 @@ class Recorder:
             offsets = list(map(_lasti_of, frames))
         except AttributeError:  # lines that a library kept have no bytecode offset
             offsets = [position_of(frame)[1] for frame in frames]
+        ids = tuple(map(id, codes))
         key = hash(
             (
-                tuple(map(id, codes)),
+                ids,
                 tuple(offsets),
                 tuple(raw.segments),
                 tuple(sorted(raw.edges)),
@@ -119,7 +124,29 @@ class Recorder:
         if found is not None:
             return found
         node = below
-        for code, offset, (kind, crosses) in zip(codes, offsets, raw.kinds(), strict=True):
+        kinds = raw.kinds()
+        # Most stacks differ from others at their inner end alone.
+        known = 0
+        for end in range(CHUNK, len(codes), CHUNK):
+            here = slice(known, end)
+            part = hash((node, ids[here], tuple(offsets[here]), tuple(kinds[here])))
+            found = self._parts.get(part)
+            if found is None:
+                for code, offset, (kind, crosses) in zip(
+                    codes[here], offsets[here], kinds[here], strict=True
+                ):
+                    node = self._child(node, code, offset * 8 + crosses * 4 + kind)
+                    if node < 0:
+                        return ~node
+                if len(self._parts) >= MAX_REMEMBERED:
+                    self._parts.clear()
+                self._parts[part] = node
+            else:
+                node = found
+            known = end
+        for code, offset, (kind, crosses) in zip(
+            codes[known:], offsets[known:], kinds[known:], strict=True
+        ):
             node = self._child(node, code, offset * 8 + crosses * 4 + kind)
             if node < 0:
                 return ~node

@@ -28,9 +28,11 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 #: The sampling thread looks for the main thread after this many periods without a tick.
 OVERDUE = 1.6
-#: Without other threads to look at, and while the main thread looks after itself, the sampling
+#: Without other threads that do anything, and while the main thread looks after itself, the sampling
 #: thread need not come round more often.
 ALONE_NS = 50_000_000
+#: One that has used CPU time is looked at so long at each tick.
+BUSY_NS = 500_000_000
 #: A look that had to wait this long for the interpreter lock comes where somebody let go of it;
 #: unless it waited for as long as Python lets others wait, and then took it from code that ran on.
 LATE_NS = 1_000_000
@@ -65,6 +67,7 @@ class ThreadSampler:
         self._next = 0
         self._late = False
         self._main_was_overdue = False
+        self._busy_until_ns = 0
         self._ident = 0
         self._native_id = 0
         self._leaving = False
@@ -129,7 +132,7 @@ class ThreadSampler:
                 # here they would meet their default, which is the end of the process.
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
             while ledger.running and not self._leaving and self._locks == (wakeup, finished):
-                needed = self._others or self._main_was_overdue
+                needed = self._main_was_overdue or time.monotonic_ns() < self._busy_until_ns
                 pause_ns = ledger.period_ns if needed else max(ledger.period_ns, ALONE_NS)
                 due_ns = time.monotonic_ns() + pause_ns
                 if wakeup.acquire(True, pause_ns / NS):
@@ -190,6 +193,7 @@ class ThreadSampler:
             watch.tick(now, observer.loops(), set())
 
     def _meet(self, ident: int, now: int) -> None:
+        self._busy_until_ns = now + BUSY_NS
         clock = self._others[ident] = ThreadClock(ident, now)
         clock.count_since(self._ticked_ns)
         clock.left_out = MAX_LEFT_OUT  # there may be no second look
@@ -230,7 +234,11 @@ class ThreadSampler:
         if used == 0 and clock.last is not None and clock.last[3] is not State.ON_CPU:
             # It has not run since: it is where it was. Most threads of most programs are.
             clock.wall_ns = now
-            self._ledger.recorder.add(*clock.last, elapsed, 0, clock.last_span)
+            recorder = self._ledger.recorder
+            recorder.add(*clock.last, elapsed, 0, clock.last_span)
+            if clock.waiting is not None:
+                group, thread, node, span = clock.waiting
+                recorder.add(group, thread, node, State.AWAITING, elapsed, 0, span)
             return False
         if (
             self._late
@@ -243,6 +251,8 @@ class ThreadSampler:
             clock.left_out += 1
             return False
         clock.left_out = 0
+        if used:
+            self._busy_until_ns = now + BUSY_NS
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
         current = None if followed is None else _running_greenlet(followed)
@@ -267,13 +277,9 @@ class ThreadSampler:
             wall += clock.unseen_ns
             clock.unseen_ns = 0
         self._ledger.add(seen, state, wall, credit)
-        # A thread that runs a loop or greenlets has more to it than its own state.
-        plain = seen.group == observer.thread_group(clock.ident) and (
-            current is None or current.parent is None
-        )
-        clock.last = (seen.group, seen.thread, seen.node, state) if plain else None
+        clock.last = seen.group, seen.thread, seen.node, state
         clock.last_span = seen.span
-        observer.suspended_main(clock.ident, current, elapsed, accounted)
+        clock.waiting = observer.suspended_main(clock.ident, current, elapsed, accounted)
         return True
 
 

@@ -140,6 +140,17 @@ class Tasks:
             raw.segments[0] = known.handed
         return self._recorder.node(raw, known.above)
 
+    def node_of_greenlet(self, child: greenlet, raw: stacks.RawStack) -> int:
+        """The id of a stack that begins in a greenlet, below the lines that spawned that."""
+        known = self.find(child)
+        if not known.within_ns:
+            above = stacks.spawning(child)
+            known.above = self._recorder.node(above) if above.frames else -1
+            known.within_ns = 1  # it was spawned once
+        if known.above >= 0 and raw.segments:
+            raw.segments[0] = *raw.segments[0][:2], True
+        return self._recorder.node(raw, known.above)
+
     def _above(self, task: Any, now_ns: int) -> _Above:
         """The stack of whoever waits for a task: the same one for all that it waits for."""
         waiting, group = awaitables.awaited_by(task)
@@ -435,23 +446,30 @@ class Watch:
         found = reference()
         if found is None or id(found) in accounted:
             return
-        top = found.gr_frame
-        if top is None or self.is_hub(found) or state.is_awaited_for(found):
+        if found.gr_frame is None or self.is_hub(found) or state.is_awaited_for(found):
             return  # what a task awaits for is a part of that
-        known = self._tasks.find(found)
-        frames = stacks.walk(top)
-        shape = tuple(map(_place_of, frames))
-        if known.shape != shape:
-            raw = stacks.suspended_greenlet(found, state)
-            name_leaf(raw)
-            known.node = self._recorder.node(raw)
+        known, raw = self.look_at_suspended(found, state)
+        if raw is not None:
             self._tasks.meet(known, found, raw)
-            # Not where more than these frames says what it is: a bridge's, or a request's.
-            plain = not raw.edges and raw.error is None and not labels.serves_request(raw.frames)
-            known.shape = shape if plain else None
         thread = self._host.thread_index(state.ident)
         span = self._recorder.spans.of_greenlet(found)
         self._recorder.add(known.group, thread, known.node, State.AWAITING, weight, 0, span)
+
+    def look_at_suspended(
+        self, found: greenlet, state: Switches | None
+    ) -> tuple[Known, stacks.RawStack | None]:
+        """The stack (`Known.node`) of a greenlet that is suspended; the frames too if it has moved."""
+        known = self._tasks.find(found)
+        shape = tuple(map(_place_of, stacks.walk(found.gr_frame)))
+        if known.shape == shape:
+            return known, None
+        raw = stacks.suspended_greenlet(found, state)
+        name_leaf(raw)
+        known.node = self._recorder.node(raw)
+        # Not where more than these frames says what it is: a bridge's, or a request's.
+        plain = not raw.edges and raw.error is None and not labels.serves_request(raw.frames)
+        known.shape = shape if plain else None
+        return known, raw
 
 
 def name_leaf(raw: stacks.RawStack) -> None:
