@@ -279,6 +279,9 @@ class ProfileBuilder(Interner):
         if stack in self._overflow_nodes:
             self._overflow_samples += count
 
+    def pause(self) -> None:
+        """Called now and then by who fills it; nothing here."""
+
     def span(self, ref: SpanRef) -> int:
         """Return the id of a span."""
         return self._spans.setdefault(ref, len(self._spans))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,7 @@ class Autosave:
     # In the saving thread.
 
     def _tick(self) -> None:
+        sys.setprofile(None)  # the exact engine's, which is for the program's threads
         began_ns: int = time.thread_time_ns()
         next_s = self._every_s
         try:

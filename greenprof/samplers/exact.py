@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import _yappi  # type: ignore[import-not-found]  # yappi's part in C
 from greenlet import getcurrent
 
 from greenprof import bridges, switches
-from greenprof._native import time
+from greenprof._native import get_ident, time
 from greenprof.errors import OptionError, ProfilerStateError
 from greenprof.frames import FrameTable
 from greenprof.profiles import (
@@ -33,6 +33,7 @@ from greenprof.samplers.exact_calls import MAX_YAPPI_BYTES, Calls
 from greenprof.samplers.exact_coroutines import references_taken
 from greenprof.samplers.exact_figures import NS, Figures, own_wall_ns
 from greenprof.samplers.exact_tree import Node, Tree
+from greenprof.samplers.ticker import own_threads
 from greenprof.stacks import walk
 
 CLOCKS: Final = ("cpu", "wall")
@@ -212,14 +213,16 @@ class ExactEngine:
     def after_fork_in_parent(self) -> None:
         """Nothing, likewise."""
 
-    def _read(self) -> None:
-        self._figures.read(_yappi.enum_func_stats, self._tree.nodes)
+    def _read(self, pause: Callable[[], None] | None = None) -> None:
+        self._figures.read(_yappi.enum_func_stats, self._tree.nodes, pause)
         self._calls.groups.name_routes()
 
     def fill(self, builder: ProfileBuilder, table: FrameTable, started_ns: int) -> None:  # noqa: ARG002
         """Put the calls into a profile. While it runs, calls under way have no time of their own."""
         if self._running:
-            self._read()
+            self._read(builder.pause)
+            if get_ident() in own_threads:
+                sys.setprofile(None)  # yappi has begun to count in this thread, too, when asked
         groups = []
         for name, kind, tasks in self._tree.groups:
             groups.append(builder.group(name, kind))

@@ -26,8 +26,13 @@ class Figures:
         # What yappi has forgotten of functions that ran when it was asked before.
         self._owed: dict[int, float] = {}
 
-    def read(self, enumerate_stats: Callable[[Any, Any], Any], nodes: list[Node]) -> None:
-        """Ask yappi for everything."""
+    def read(
+        self,
+        enumerate_stats: Callable[[Any, Any], Any],
+        nodes: list[Node],
+        pause: Callable[[], None] | None = None,
+    ) -> None:
+        """Ask yappi for everything. What `pause` raises, called now and then, comes through."""
         found: list[Any] = []
         collects = gc.isenabled()
         # yappi walks its tables meanwhile, to which other threads must not add: nothing but C
@@ -44,6 +49,8 @@ class Figures:
         self.calls = self.c_calls = 0
         seconds: dict[int, float] = {}
         for one in found:
+            if pause is not None:
+                pause()
             number, own, index = one[_NODE], one[_SELF], one[_INDEX]
             if own == 0:
                 self._note_lost(index, one)

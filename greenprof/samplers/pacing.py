@@ -59,6 +59,10 @@ class PacedBuilder(ProfileBuilder):
         super().__init__(max_nodes=max_nodes)
         self._pace = pace
 
+    def pause(self) -> None:
+        """Rest, or give up."""
+        self._pace.step()
+
     def node(self, parent: int, frame: int) -> int:
         """See `ProfileBuilder.node`; all that is recorded has a stack."""
         self._pace.step()
