@@ -104,11 +104,16 @@ def called_name(frame: Any) -> str:
     key = id(code), lasti
     found = _called.get(key)
     if found is None:
-        if len(_called) >= _CACHE_LIMIT:
-            _called.clear()
-        # The code object is kept with the answer: its id stays taken.
-        found = _called[key] = code, _find_called_name(code, lasti)
+        found = _remember(key, code, _find_called_name(code, lasti))
     return found[1]
+
+
+def _remember(key: tuple[int, int], code: CodeType, answer: str) -> tuple[CodeType, str]:
+    if len(_called) >= _CACHE_LIMIT:
+        _called.clear()
+    # The code object is kept with the answer: its id stays taken.
+    found = _called[key] = code, answer
+    return found
 
 
 def waits_for_lock(frame: Any) -> bool:
@@ -131,7 +136,7 @@ def is_between_calls(frame: Any) -> bool:
     if found is None:
         name = dis.opname[code.co_code[lasti]] if 0 <= lasti < len(code.co_code) else ""
         between = name.startswith(("RESUME", "JUMP_BACKWARD"))
-        found = _called[key] = code, "between" if between else ""
+        found = _remember(key, code, "between" if between else "")
     return bool(found[1])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy.util import greenlet_spawn
 
+from greenprof import idle
 from greenprof.profiler import Profiler
 from greenprof.profiles import OVERFLOW_NAME
 from greenprof.samplers import awaitsites, repeats
@@ -131,6 +133,16 @@ def test_tasks_that_are_gone_are_forgotten() -> None:
         return most
 
     assert asyncio.run(main()) <= 4096 + 1
+
+
+def test_what_is_remembered_of_functions_that_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that computes and nothing else is asked for no names of what it calls."""
+    monkeypatch.setattr(idle, "_CACHE_LIMIT", 50)
+    names: dict[str, Any] = {"sys": sys}
+    for number in range(500):
+        exec(f"def made_{number}(): return sys._getframe()", names)
+        idle.is_between_calls(names[f"made_{number}"]())
+    assert len(idle._called) <= 50
 
 
 def test_units_of_tasks_that_are_gone_are_forgotten() -> None:

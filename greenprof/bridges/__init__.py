@@ -31,8 +31,9 @@ from greenprof.printable import reason
 
 ENTRY_POINT_GROUP = "greenprof.bridges"
 
-# Code objects come and go in programs that compile as they run; the cache starts anew here.
-CACHE_LIMIT = 100_000
+# Code objects come and go in programs that compile as they run, and would stay: some kB each. The cache
+# starts anew here.
+CACHE_LIMIT = 20_000
 # One line for each; more would be the same again.
 MAX_PROBLEMS = 50
 
