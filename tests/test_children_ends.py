@@ -188,24 +188,24 @@ def test_ctrl_c_of_the_whole_group(tmp_path: Path) -> None:
 
 
 SEEN = """
-    import json, os, subprocess, sys
-    code = '''
+import json, os, subprocess, sys
+code = '''
 import json, os, signal, sys, threading, warnings
 print(json.dumps({
     "argv": sys.argv, "path": sys.path, "main": sorted(vars(sys.modules["__main__"])),
     "threads": [thread.name for thread in threading.enumerate()],
     "customize": repr(sys.modules.get("sitecustomize")),
     "click": "click" in sys.modules, "rich": "rich" in sys.modules,
-    "filters": len(warnings.filters), "cache": sorted(sys.path_importer_cache),
+    "filters": len(warnings.filters), "hook": [name for name in sys.path_importer_cache if name.endswith("hook")],
     "hooks": [repr(sys.excepthook), repr(sys.displayhook)],
     "own": __import__("secrets").__file__,
 }))
 '''
-    open("seen.py", "w").write(code)
-    open("secrets.py", "w").close()
-    for words in (["-c", code, "a"], ["seen.py", "b"], ["-m", "seen", "c"], ["-I", "-c", code]):
-        finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
-        print(finished.stdout, finished.stderr, finished.returncode)
+open("seen.py", "w").write(code)
+open("secrets.py", "w").close()
+for words in (["-c", code, "a"], ["seen.py", "b"], ["-m", "seen", "c"], ["-I", "-c", code]):
+    finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    print(finished.stdout, finished.stderr, finished.returncode)
 """
 
 

@@ -63,66 +63,67 @@ def test_pool_workers_that_are_terminated(tmp_path: Path) -> None:
     assert not profile.info.warnings
 
 
-@pytest.mark.parametrize(
-    "ending", ["pass", "sys.exit(4)", "os._exit(4)", "os.kill(os.getpid(), signal.SIGTERM)"]
-)
 @pytest.mark.parametrize("where", ["main", "thread"])
-def test_a_fork(tmp_path: Path, ending: str, where: str) -> None:
-    profile, finished = run_family(
-        tmp_path,
-        f"""
-        import os, signal, sys, threading, time, work
-        def fork():
-            pid = os.fork()
-            if pid == 0:
-                work.one(0.2)
-                {ending}
-            else:
-                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                work.two(0.2)
-        work.two(0.1)
-        if sys.argv[1] == "main":
-            fork()
-        else:
-            thread = threading.Thread(target=fork)
-            thread.start()
-            while thread.is_alive():
-                time.sleep(0.01)
-        """,
-        where,
-    )
-    code = "0" if "pass" in ending else "-15" if "SIGTERM" in ending else "4"
-    if where == "thread" and ending == "sys.exit(4)":
-        code = "0"  # it ends the thread
-    assert finished.stdout.strip() == code
-    one, two = cpu_s(profile, "one", "two")
-    assert is_near(one, 0.2), one
-    assert is_near(two, 0.3), two
-    assert len(profile.info.pids) == 2
-    assert not leavings(tmp_path)
-
-
-@pytest.mark.parametrize("shell", [False, True])
-def test_a_new_python(tmp_path: Path, shell: bool) -> None:
+def test_forks(tmp_path: Path, where: str) -> None:
     profile, finished = run_family(
         tmp_path,
         """
-        import subprocess, sys, work
-        command = f'"{sys.executable}" -c "import sys, work; work.one(0.2); sys.exit(7)"'
-        words = ["sh", "-c", command] if len(sys.argv) > 1 else [
-            sys.executable, "-c", "import sys, work; work.one(0.2); sys.exit(7)"
-        ]
+        import os, signal, sys, threading, time, work
+        ENDINGS = {
+            "function": lambda: None,
+            "exit": lambda: sys.exit(4),
+            "at once": lambda: os._exit(4),
+            "killed": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        }
+        def fork(ending):
+            pid = os.fork()
+            if pid == 0:
+                work.one(0.15)
+                ENDINGS[ending]()
+                return True
+            print(ending, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            return False
+        for ending in ENDINGS:
+            if sys.argv[1] == "main":
+                if fork(ending):
+                    sys.exit(0)
+            else:
+                thread = threading.Thread(target=fork, args=(ending,))
+                thread.start()
+                while thread.is_alive():
+                    time.sleep(0.01)
+        work.two(0.3)
+        """,
+        where,
+    )
+    code = {"main": 4, "thread": 0}[where]  # there it ends the thread
+    assert finished.stdout == f"function 0\nexit {code}\nat once 4\nkilled -15\n"
+    one, two = cpu_s(profile, "one", "two")
+    assert is_near(one, 0.6), one
+    assert is_near(two, 0.3), two
+    assert len(profile.info.pids) == 5
+    assert not profile.info.warnings
+    assert not leavings(tmp_path)
+
+
+def test_new_pythons(tmp_path: Path) -> None:
+    profile, finished = run_family(
+        tmp_path,
+        """
+        import os, subprocess, sys, work
+        words = [sys.executable, "-c", "import sys, work; work.one(0.15); sys.exit(7)"]
         print(subprocess.run(words).returncode)
-        print(subprocess.run(words, preexec_fn=lambda: work.two(0.1)).returncode)
+        print(subprocess.run(words, preexec_fn=lambda: None).returncode)
+        print(subprocess.run(["sh", "-c", '"$0" "$@"', *words]).returncode)
+        print(os.spawnv(os.P_WAIT, words[0], words))
         work.three(0.2)
         """,
-        *["sh"] * shell,
     )
-    assert finished.stdout == "7\n7\n"
+    assert finished.stdout == "7\n7\n7\n7\n"
     one, three = cpu_s(profile, "one", "three")
-    assert is_near(one, 0.4), one
+    assert is_near(one, 0.6), one
     assert is_near(three, 0.2), three
-    assert len(profile.info.pids) == 3
+    assert len(profile.info.pids) == 5
     assert not profile.info.warnings
 
 
