@@ -37,9 +37,9 @@ SERIES = (
     Series("chains", "awaits, in 100 tasks", (10, 50, 100, 200, 500), (10, 100)),
     Series("stacks", "stacks", (10, 100, 1_000, 10_000, 30_000), (10, 1_000)),
     Series("hour", "the same functions", (60,), (1,)),
-    Series("new-code", "new functions and names all the time", (20,), (1,)),
+    Series("new-code", "new functions and names all the time", (30,), (1,)),
 )
-WINDOW_S, QUICK_WINDOW_S = 2.0, 0.5
+WINDOW_S, QUICK_WINDOW_S = 1.5, 0.5
 LIMIT_S = 600
 
 

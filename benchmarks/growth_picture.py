@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MB = 1_000_000
+KB, MB = 1_000, 1_000_000
 Results = dict[str, dict[int, dict[str, Any]]]
 
 
@@ -53,7 +54,7 @@ def draw(results: Results, names: dict[str, str], path: Path) -> None:
         axes[0][0].set_title(
             "CPU time of a tick, in µs; at 100 Hz, 100 µs are 1 % of a core", fontsize=9
         )
-        axes[0][1].set_title("memory of greenprof's, in MB", fontsize=9)
+        axes[0][1].set_title("memory that it adds", fontsize=9)
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, facecolor="white", metadata=metadata, dpi=110)
         plots.close(figure)
@@ -78,7 +79,7 @@ def _curves(
         cost.plot(across, first, **{**looks, "color": COLOURS[1]}, label="seen for the first time")
         name = "seen before"
     cost.plot(across, ticks, **looks, label=name)
-    memory.plot(across, [number / MB for number in bytes_], **looks, label=name)
+    memory.plot(across, bytes_, **looks, label=name)
 
 
 def _finish(cost: Any, memory: Any, row: _Row) -> None:
@@ -86,9 +87,21 @@ def _finish(cost: Any, memory: Any, row: _Row) -> None:
         panel.set_xlabel(row.axis)
         if row.is_log:
             panel.set_xscale("log")
+            panel.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}")
+            panel.xaxis.set_minor_formatter("")
     cost.set_ylim(bottom=0)
     cost.legend(fontsize=8)
     if row.is_log:
         memory.set_yscale("log")
+        low, high = memory.get_ylim()
+        # A decade at least, or there would be no number at the axis.
+        memory.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+        memory.yaxis.set_minor_formatter("")
     else:
         memory.set_ylim(bottom=0)
+    memory.yaxis.set_major_formatter(lambda number, _: size(number))
+
+
+def size(number: float) -> str:
+    """Bytes, at an axis."""
+    return f"{number / MB:g} MB" if number >= MB else f"{number / KB:g} kB"
