@@ -30,6 +30,8 @@ PEERS: dict[str, Peer] = {
         Austin("austin --sleepless", "--sleepless"),
         Yappi("cpu"),
         Yappi("wall"),
+        Yappi("cpu", builtins=True),
+        Yappi("wall", builtins=True),
         Viztracer("viztracer"),
         Viztracer("viztracer --log_async", "--log_async"),
         Scalene(),

@@ -38,10 +38,13 @@ def _upwards(
         for caller, call in functions[path[0]][4].items()
         if caller in functions and caller not in path and call[3] > 0
     }
-    all_s = sum(callers.values())
-    if not callers or seconds < least_s or len(path) > DEEPEST:
-        yield tuple(_name(function) for function in path), seconds
-        return
+    # What no caller is known for, such as a greenlet's first function, has its root here.
+    all_s = max(sum(callers.values()), functions[path[0]][3])
+    if seconds < least_s or len(path) > DEEPEST:
+        callers = {}
+    rest_s = seconds * (1 - sum(callers.values()) / all_s) if all_s > 0 else seconds
+    if rest_s > 0:
+        yield tuple(_name(function) for function in path), rest_s
     for caller, called_s in callers.items():
         yield from _upwards(functions, (caller, *path), seconds * called_s / all_s, least_s)
 

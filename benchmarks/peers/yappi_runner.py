@@ -1,4 +1,4 @@
-"""Runs a script under yappi: yappi_runner.py CLOCK OUTPUT SCRIPT [ARGS]...
+"""Runs a script under yappi: yappi_runner.py CLOCK BUILTINS OUTPUT SCRIPT [ARGS]...
 
 As `python -m yappi` does, but with the backend for greenlets, which has no option there.
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> None:
-    clock, output, script, *arguments = sys.argv[1:]
+    clock, builtins, output, script, *arguments = sys.argv[1:]
     # This file's folder holds modules that are called like the profilers that they are about.
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     import yappi
@@ -19,7 +19,7 @@ def main() -> None:
     yappi.set_clock_type(clock)
     yappi.set_context_backend("greenlet")
     sys.argv = [script, *arguments]
-    yappi.start(builtins=False)
+    yappi.start(builtins=builtins == "yes")
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
