@@ -29,7 +29,9 @@ COLOURS = ("#1f6feb", "#d1570c")
 STYLE = {
     # The same file for the same figures.
     "svg.hashsalt": "greenprof",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
