@@ -89,8 +89,8 @@ class Autosave:
 
     @property
     def saved(self) -> bool:
-        """Whether there is a file, which has not been discarded."""
-        return self._written is not None
+        """Whether its file is there."""
+        return self._written is not None and self._written == identity(self._path)
 
     def start(self) -> None:
         """Begin; the first save comes after `every_s`."""
@@ -107,7 +107,7 @@ class Autosave:
     def discard(self) -> None:
         """Stop, and remove the file: what it has is somewhere else."""
         self.stop()
-        if self._written is not None and self._written == identity(self._path):
+        if self.saved:
             with contextlib.suppress(OSError):
                 Path(self._path).unlink()
         self._written = None
@@ -168,8 +168,7 @@ class Autosave:
 
     def _save(self) -> None:
         data = self._profiler.snapshot_at_leisure(lambda: self._leaving)
-        ours = self._written is not None and self._written == identity(self._path)
-        write_output(self._path, data, force=ours)
+        write_output(self._path, data, force=self.saved)
         self._written = identity(self._path)
 
     def _tell(self, error: Exception) -> None:
