@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,6 +94,8 @@ class Folder:
     @classmethod
     def create(cls) -> Self:
         """Raises OutputError where no folder can be made."""
+        import tempfile  # by the run alone: children start in a hurry
+
         try:
             return cls(os.path.abspath(tempfile.mkdtemp(prefix="greenprof-")))
         except OSError as error:
@@ -153,6 +153,8 @@ class Folder:
 
     def remove(self) -> None:
         """Remove it with all that is in it, as far as that is possible."""
+        import shutil
+
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _names(self, suffix: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from greenprof._native import time
 from greenprof._version import __version__
-from greenprof.cli.children.begin import Child
+from greenprof.cli.children.child import Child
 from greenprof.cli.children.folder import Folder, Place, Settings
 from greenprof.cli.delivery import Delivery
 from greenprof.cli.imports import OwnImports
