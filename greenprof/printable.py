@@ -6,7 +6,7 @@ not clear a screen, a newline must not fake a line of a report.
 
 from __future__ import annotations
 
-__all__ = ["MOST_LETTERS", "printable", "reason", "shown"]
+__all__ = ["MOST_LETTERS", "message_of", "printable", "reason", "shown"]
 
 MOST_LETTERS = 1_000
 """No name is shown with more: a program may call a function by a megabyte."""
@@ -34,12 +34,16 @@ def shown(text: str, *, keep_end: bool = False) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's type and message as one line; of one whose message raises, the type."""
+    """Return an error's type and message as one line."""
+    return shown(f"{type(error).__name__}: {message_of(error)}")
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error's message as one line, also of one whose message raises."""
     try:
-        said = str(error)
+        return shown(str(error))
     except Exception:  # a class of the program's own
-        said = "its message cannot be read"
-    return shown(f"{type(error).__name__}: {said}")
+        return "its message cannot be read"
 
 
 def _escape(char: str) -> str:

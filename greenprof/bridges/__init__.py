@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from greenlet import greenlet
 
 from greenprof.interrupted import from_signal_handler
-from greenprof.printable import reason
+from greenprof.printable import message_of
 
 ENTRY_POINT_GROUP = "greenprof.bridges"
 
@@ -173,7 +173,7 @@ def _find_bridges() -> None:
         except Exception as error:  # another package's bug must not stop the profiler
             if from_signal_handler(error):
                 raise
-            _note_problem(f"bridge {entry.name} ({entry.value}) left out: {reason(error)}")
+            _note_problem(f"bridge {entry.name} ({entry.value}) left out: {message_of(error)}")
 
 
 def role_of(code: CodeType) -> Role | None:
