@@ -188,7 +188,7 @@ class Recording:
         if over:
             found.append(
                 f"{over} samples went over the limit of {self._options.max_nodes} stored stack "
-                "nodes; their innermost frames are not told apart (raise max_nodes)"
+                "nodes; their innermost frames are not told apart (raise max_nodes, or --max-nodes)"
             )
         return found
 

@@ -117,6 +117,13 @@ _OPTIONS = (
         "  [default: all, with an output that is a timeline]",
     ),
     click.option(
+        "--max-nodes",
+        type=click.IntRange(min=1),
+        metavar="COUNT",
+        help="Tell apart so many levels of all distinct stacks; each takes some 200 bytes."
+        "  [default: 200,000]",
+    ),
+    click.option(
         "--autosave",
         callback=_autosave,
         default="5s",
@@ -154,6 +161,8 @@ def profiler_options(
         if given["awaits"] is False:
             raise click.UsageError("--repeat-min is about awaits: leave --no-awaits out")
         chosen["repeat_min"] = given["repeat_min"]
+    if given["max_nodes"] is not None:
+        chosen["max_nodes"] = given["max_nodes"]
     if chosen["timeline"] is None and any(one.exporter.name == TIMELINES for one in outputs):
         chosen["timeline"] = math.inf
     return chosen

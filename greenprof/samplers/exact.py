@@ -287,7 +287,7 @@ class ExactEngine:
         if self._tree.over:
             found.append(
                 f"calls went over the limit of {self._max_nodes} stored stack nodes; their "
-                "functions are not told apart (raise max_nodes, or give modules by only)"
+                "functions are not told apart (raise max_nodes, or --max-nodes; or give modules by only)"
             )
         if self._calls.full:
             found.append(
