@@ -26,7 +26,6 @@ from tests.report_pages import Reports
 EXPECTED_SKIPS = (
     "needs Python 3.",
     "needs Valgrind",
-    "needs a Python that other users may run",
     *(() if sys.platform == "linux" else ("needs a browser",)),
     *(() if collector.expected() else (collector.SKIP_REASON,)),
 )
