@@ -49,8 +49,8 @@ Examples:
 
 \b
 The program's exit code stays, and so does its output: greenprof's own words go to standard error.
-Every few seconds what there is so far goes into a file of its own, app-...autosave.gprof, which is
-what remains of a program that is killed (kill -9). It is removed once the profile is written.
+What is recorded so far is saved now and then, as app-...autosave.gprof: that is what remains of a
+program that is killed (kill -9). It is removed once the profile is written.
 """
 
 
