@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from operator import attrgetter
+from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
 
@@ -54,6 +55,12 @@ def task_refs(loops: Sequence[Any] = ()) -> list[Any]:
     return found
 
 
+# Functions that run no loop, by their codes' ids, which stay taken while the codes are kept.
+_others: set[int] = set()
+_kept: list[CodeType] = []
+_CACHE_LIMIT = 100_000
+_code_of = attrgetter("f_code")
+
 _RUNS_A_LOOP = frozenset({"BaseEventLoop.run_forever", "Runner.run"})
 
 
@@ -97,9 +104,19 @@ class LoopFinder:
         return loop
 
     def _search(self, ident: int, frames: Sequence[FrameType]) -> Any:
-        for frame in frames:
+        codes = list(map(_code_of, frames))
+        if not _others.issuperset(map(id, codes)):
+            for code in codes:
+                if code.co_qualname not in _RUNS_A_LOOP and id(code) not in _others:
+                    if len(_kept) >= _CACHE_LIMIT:
+                        _others.clear()
+                        _kept.clear()
+                    _kept.append(code)
+                    _others.add(id(code))
+        for frame, code in zip(frames, codes, strict=True):
+            if id(code) in _others:
+                continue
             # asyncio's own loop, and the runner of `asyncio.run` for those written in C.
-            code = frame.f_code
             if code.co_qualname in _RUNS_A_LOOP and "asyncio" in code.co_filename:
                 owner = frame.f_locals.get("self")
                 loop: Any = getattr(owner, "_loop", owner)

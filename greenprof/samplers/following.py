@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Protocol
 from weakref import ref
 
@@ -20,7 +21,7 @@ from greenprof import bridges, switches
 from greenprof._native import get_ident
 from greenprof.bridges import Part
 from greenprof.samplers.watch import Watch
-from greenprof.switches import Switches, main_of
+from greenprof.switches import CO_AWAITS, Switches, main_of
 
 __all__ = ["Following", "Sparing"]
 
@@ -79,7 +80,11 @@ class Following:
             self._state = state
             self._begin(state, now_ns, FIRST_NS)
         if state.resting:
-            if now_ns >= self._since_ns + REST_NS or self._is_wanted(now_ns):
+            if (
+                now_ns >= self._since_ns + REST_NS
+                or self._is_wanted(now_ns)
+                or self._meets_another(state)
+            ):
                 state.wake()
                 self._rested_ns += now_ns - self._since_ns
                 self._begin(state, now_ns, AWAKE_NS)
@@ -146,6 +151,15 @@ class Following:
                 return one
         return None
 
+    def _meets_another(self, state: Switches) -> bool:
+        """Whether what runs was switched to by a coroutine that is no such bridge's."""
+        parent = getcurrent().parent
+        top = None if parent is None else parent.gr_frame
+        if top is None or not top.f_code.co_flags & CO_AWAITS or _keeps(top.f_code):
+            return False
+        state.bridging[id(top.f_code)] = top.f_code
+        return True
+
     def _is_wanted(self, now_ns: int) -> bool:
         sparing = self.sparing
         if sparing is None:
@@ -154,12 +168,8 @@ class Following:
 
     def _is_whole_without(self, state: Switches) -> bool:
         """Whether stacks are as whole without the tracer, as far as has been seen."""
-        for code in list(state.bridging.values()):
-            role = bridges.role_of(code)
-            if role is None or role.part is not Part.BRIDGE_FRAME:
-                return False
-            if bridges.bridge_of(code) not in KEEPING:
-                return False
+        if not all(map(_keeps, list(state.bridging.values()))):
+            return False
         if "eventlet.greenthread" in sys.modules:
             return False  # nobody says that a green thread begins
         kind = getattr(sys.modules.get("gevent.greenlet"), "Greenlet", None)
@@ -175,6 +185,14 @@ class Following:
             kind.add_spawn_callback(_note_spawned)
             self._spawning = kind
         return True
+
+
+def _keeps(code: CodeType) -> bool:
+    """Whether it is a bridge frame that keeps the greenlet that it has switched to."""
+    role = bridges.role_of(code)
+    if role is None or role.part is not Part.BRIDGE_FRAME:
+        return False
+    return bridges.bridge_of(code) in KEEPING
 
 
 def _nobody() -> None:

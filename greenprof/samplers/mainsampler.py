@@ -96,6 +96,8 @@ class MainSampler:
         self._due = False
         self._account = CpuAccount(ledger.recorder)
         self._rest: Rest | None = None
+        # What the last wall tick saw, if the thread had not waited at all.
+        self._saturated: tuple[int, int, int, int, int] | None = None
         # Where the sampling thread has seen the thread in a call, and the number of its span.
         self._call: tuple[tuple[int, int], int] | None = None
         self._computing = False  # whether the last handler interrupted code on the CPU
@@ -179,6 +181,11 @@ class MainSampler:
         if self._wall_timer is not None:
             self._wall_timer.interrupt_calls(idle.waits_for_lock(frame))
 
+    def interrupt_for_fork(self) -> None:
+        """Have the main thread come round, if it waits while another thread forks."""
+        if self._wall_timer is not None and get_ident() != self._ledger.main_ident:
+            self._wall_timer.interrupt_calls(True)
+
     def resume(self) -> None:
         """Send signals again if they were stopped, and were read since."""
         quiet = time.monotonic_ns() < self._quiet_until_ns
@@ -251,6 +258,12 @@ class MainSampler:
 
     def _cpu_tick(self, frame: FrameType) -> None:
         cpu = time.thread_time_ns()
+        if self._saturated is not None:
+            # Wall ticks look at nothing but computing just now: the last of them stands for this.
+            self._account.saw(*self._saturated)
+            self._computing = True
+            self._account_for_handler(cpu)
+            return
         seen = self._observer.observe(self._ledger.main_ident, frame, getcurrent(), set())
         self._ledger.add(seen, State.ON_CPU, 0, 0)
         self._account.saw(seen.group, seen.thread, seen.node, self._period_ns, seen.span)
@@ -316,7 +329,10 @@ class MainSampler:
         self._resolve_probe(now, cpu, who)
         self._computing = False
         self._rest = None
+        self._saturated = None
         idles = False
+        if used >= BUSY * since and used <= LONG_PERIODS * self._period_ns:
+            self._saturated = seen.group, seen.thread, seen.node, self._period_ns, seen.span
         if idle.is_between_calls(frame):
             self._add_computing(seen, elapsed, used)
         elif used < BUSY * since and seen.idle():
@@ -367,6 +383,7 @@ class MainSampler:
         if rest is None or position != rest.position or cpu - self.clock.cpu_ns > STILL_NS:
             return False
         elapsed, used = self._advance(now, cpu)
+        self._saturated = None
         # What it used was what our signals cost beside their handlers.
         self.cost_ns += used
         self._computing = False

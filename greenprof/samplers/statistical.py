@@ -72,6 +72,8 @@ class Sampler:
 
     def before_fork(self) -> None:
         """Go without the sampling thread for a moment."""
+        # It is the main thread that takes it back.
+        self._main.interrupt_for_fork()
         self._thread.stop_for_fork()
 
     def after_fork_in_parent(self) -> None:

@@ -30,7 +30,7 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 OVERDUE = 1.6
 #: Without other threads that do anything, and while the main thread looks after itself, the sampling
 #: thread need not come round more often.
-ALONE_NS = 50_000_000
+ALONE_NS = 100_000_000
 #: One that has used CPU time is looked at so long at each tick.
 BUSY_NS = 500_000_000
 #: A look that had to wait this long for the interpreter lock comes where somebody let go of it;
