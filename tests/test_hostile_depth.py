@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import time
@@ -11,7 +12,19 @@ import pytest
 from greenprof.analysis import totals
 from greenprof.exporters import Exporter, exporters, find_exporter
 from greenprof.exporters.depth import shallow
-from greenprof.profiles import Frame, Profile, ProfileInfo, Sample, SpanSample, State, TaskGroup
+from greenprof.profiles import (
+    Frame,
+    FrameOrigin,
+    Profile,
+    ProfileInfo,
+    Sample,
+    Slice,
+    SliceKind,
+    SpanSample,
+    State,
+    TaskGroup,
+    Track,
+)
 from tests.profiles import MS, SECOND, traced_profile
 
 
@@ -42,6 +55,31 @@ def test_recursion_of_30_000_levels_is_written_at_once(exporter: Exporter) -> No
     data = exporter.render(profile)
     assert time.monotonic() - began < 20
     assert len(data) < 100 << 20
+
+
+def test_a_timeline_of_deep_recursion_is_written_at_once() -> None:
+    """What a slice says of its callers is looked for from the innermost one, and not for long."""
+    profile = recursion(10_000)
+    profile.tracks = [Track("main", 0, 0)]
+    profile.slices = [
+        Slice(0, SliceKind.RUN, level * MS, MS, level, "main") for level in range(10_000)
+    ]
+    for origin in FrameOrigin:
+        profile.frames = [dataclasses.replace(frame, origin=origin) for frame in profile.frames]
+        began = time.monotonic()
+        events = json.loads(find_exporter("chrome").render(profile))["traceEvents"]
+        assert time.monotonic() - began < 20
+        last = next(event for event in reversed(events) if event["ph"] == "X")
+        assert "down_0" in last["args"]["stack"]
+
+
+def test_more_warnings_than_anybody_reads() -> None:
+    profile = recursion(3)
+    profile.info.warnings = [f"warning {number}" for number in range(100_000)]
+    text = find_exporter("text").render(profile)
+    assert isinstance(text, str)
+    assert text.count("\n") < 300
+    assert "more warnings; `greenprof export` has them all" in text
 
 
 def test_what_is_short_enough_stays_as_it_is() -> None:

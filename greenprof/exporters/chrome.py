@@ -27,6 +27,8 @@ BLOCKERS: Final = "loop blockers"
 """The row of a thread that shows who kept its loop from going on."""
 
 _CALLERS: Final = 8
+# As deep as callers are looked for where there are none to show.
+_WALKED: Final = 200
 _COLOURS: Final = {
     SliceKind.RUN: "thread_state_running",
     SliceKind.AWAIT: "thread_state_iowait",
@@ -155,9 +157,21 @@ class _Timeline:
         """What is said of a slice beside its name: the line, and who called it."""
         found = self._shown.get(stack)
         if found is None:
-            frames = self._profile.stack(stack)
+            frames = self._innermost(stack)
             found = self._shown[stack] = {"line": _line(_site(frames)), "stack": _callers(frames)}
         return found
+
+    def _innermost(self, stack: int) -> tuple[Frame, ...]:
+        """As much of a stack as is said of a slice; of deep recursion that is little."""
+        found: list[Frame] = []
+        shown, has_own = 0, False
+        while stack >= 0 and len(found) < _WALKED and not (has_own and shown > _CALLERS):
+            stack, number = self._profile.nodes[stack]
+            frame = self._profile.frames[number]
+            shown += frame.origin is FrameOrigin.APP or frame.crosses or not found
+            has_own |= frame.origin is FrameOrigin.APP and frame.kind is not FrameKind.BOUNDARY
+            found.append(frame)
+        return tuple(reversed(found))
 
 
 class _Flows:
