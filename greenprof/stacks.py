@@ -257,7 +257,10 @@ def _cut_short(stack: RawStack, error: Exception) -> None:
     """Keep what was found: objects of any library are looked at, and one of them failed."""
     if from_signal_handler(error):
         raise error
-    stack.error = reason(error)
+    try:
+        stack.error = reason(error)
+    except RecursionError:  # it was raised at the limit, and still holds
+        stack.error = type(error).__name__
 
 
 def _follow(stack: RawStack, awaitable: Any, switches: Switches | None, group: Any = None) -> bool:

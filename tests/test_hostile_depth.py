@@ -70,7 +70,7 @@ def test_a_timeline_of_deep_recursion_is_written_at_once() -> None:
         events = json.loads(find_exporter("chrome").render(profile))["traceEvents"]
         assert time.monotonic() - began < 20
         last = next(event for event in reversed(events) if event["ph"] == "X")
-        assert "down_0" in last["args"]["stack"]
+        assert "down_" in last["args"]["stack"]
 
 
 def test_more_warnings_than_anybody_reads() -> None:

@@ -268,7 +268,10 @@ class AwaitAccount(Handovers):
         entries.hook(self)
 
     def _note_error(self, error: Exception) -> None:
-        text = reason(error)[:200]
+        try:
+            text = reason(error)[:200]
+        except RecursionError:  # it was raised at the limit, and still holds
+            text = type(error).__name__
         if text in self._errors or len(self._errors) < 20:
             self._errors[text] = self._errors.get(text, 0) + 1
 

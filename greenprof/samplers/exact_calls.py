@@ -166,7 +166,10 @@ class Calls:
         if from_signal_handler(error):
             self.deferred.add(error)
             return
-        text = reason(error)
+        try:
+            text = reason(error)
+        except RecursionError:  # it was raised at the limit, and still holds
+            text = type(error).__name__
         if text in self.troubles or len(self.troubles) < MAX_TROUBLES:
             self.troubles[text] = self.troubles.get(text, 0) + 1
 

@@ -48,7 +48,10 @@ class Ledger:
 
     def note(self, error: Exception) -> None:
         """Count an error of ours: a look that came to nothing."""
-        text = reason(error)
+        try:
+            text = reason(error)
+        except RecursionError:  # it was raised at the limit, and still holds
+            text = type(error).__name__
         if text in self.errors or len(self.errors) < MAX_ERRORS:
             self.errors[text] = self.errors.get(text, 0) + 1
 

@@ -94,7 +94,10 @@ class SpanLinks:
         except Exception as error:  # a span of somebody's own
             if from_signal_handler(error):
                 raise
-            self.error = reason(error)
+            try:
+                self.error = reason(error)
+            except RecursionError:  # it was raised at the limit, and still holds
+                self.error = type(error).__name__
             return -1
 
     def _number(self, span: Any) -> int:

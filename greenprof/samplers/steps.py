@@ -177,7 +177,10 @@ def _tell(kind: str, ident: int, loop: Any, owner: Any, start_ns: int, end_ns: i
         except Exception as error:
             if from_signal_handler(error):
                 raise
-            _problem = reason(error)
+            try:
+                _problem = reason(error)
+            except RecursionError:  # it was raised at the limit, and still holds
+                _problem = type(error).__name__
 
 
 # asyncio.

@@ -191,7 +191,10 @@ class Timeline:
         except Exception as error:  # objects of any library, looked at for their names
             if from_signal_handler(error):
                 raise
-            self._problem = reason(error)[:200]
+            try:
+                self._problem = reason(error)[:200]
+            except RecursionError:  # it was raised at the limit, and still holds
+                self._problem = type(error).__name__
 
     def _lasting(self, numbers: Iterator[int]) -> list[bytes]:
         """Records of the stretches that last."""
