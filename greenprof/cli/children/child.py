@@ -14,7 +14,6 @@ from greenprof.cli.imports import OwnImports
 from greenprof.cli.session import Session
 
 if TYPE_CHECKING:
-    from greenprof.cli.autosave import Saving
     from greenprof.profiles import Profile
 
 __all__ = ["Child"]
@@ -45,9 +44,7 @@ class Child:
         """
         if command is not None:
             self._command = command
-        saving = None
-        if deliver is None:
-            saving = self._enter()
+        place = self._enter() if deliver is None else None
 
         def delivered(profile: Profile) -> bool | None:
             if deliver is None:
@@ -55,8 +52,11 @@ class Child:
             with self._imports.restored():
                 return deliver(profile, goes_on=session.recording)
 
+        saving = None if place is None else place.saving(self._settings.autosave_s)
         session = Session(delivered, None, self.forked, saving)
         session.start(self._settings.recorded, command=self._command)
+        if place is not None:
+            place.announce()
         self._imports.hide(_program_folder())
 
     def stand_by(self) -> None:
@@ -80,18 +80,24 @@ class Child:
         if starts_a_program():
             return
         with self._told():
-            saving = self._enter()
+            place = self._enter()
             session.begin_again(
-                self._deliver, self._settings.recorded, command=self._command, saving=saving
+                self._deliver,
+                self._settings.recorded,
+                command=self._command,
+                saving=place.saving(self._settings.autosave_s),
             )
+            place.announce()
 
-    def _enter(self) -> Saving | None:
-        self._place = self._folder.enter(self._command)
-        return self._place.saving(self._settings.autosave_s)
+    def _enter(self) -> Place:
+        # Announced when it is recorded, from when on a SIGTERM loses nothing.
+        self._place = self._folder.place(self._command)
+        return self._place
 
     def _deliver(self, profile: Profile) -> bool | None:
         if self._place is not None:
             with self._imports.restored():
+                self._place.announce()
                 self._place.begins_to_end()
                 profile.save(self._place.whole, force=True)
         return None

@@ -25,7 +25,7 @@ __all__ = ["Folder", "Place", "Settings"]
 
 SETTINGS, LEGACY = "settings", "legacy"
 WHOLE, SAVED, STARTED, ENDING, FAILED = ".gprof", ".saved.gprof", ".json", ".ending", ".failed"
-PRIVATE = 0o700
+ANNOUNCED = ("pid", "command", "born")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,10 @@ class Place:
         """How to save what is there so far; None for not at all."""
         return None if every_s is None else Saving(self.saved, every_s)
 
+    def announce(self) -> None:
+        """Have the run know of the process. Raises OSError."""
+        _write(self._path(STARTED), {name: getattr(self, name) for name in ANNOUNCED})
+
     def is_ending(self) -> bool:
         return os.path.lexists(self._path(ENDING))
 
@@ -97,7 +101,7 @@ class Folder:
         import tempfile  # by the run alone: children start in a hurry
 
         try:
-            return cls(os.path.abspath(tempfile.mkdtemp(prefix="greenprof-")))
+            return cls(os.path.abspath(tempfile.mkdtemp(prefix="greenprof-run-")))
         except OSError as error:
             raise OutputError(
                 "cannot make a temporary folder for the children's profiles:"
@@ -106,7 +110,7 @@ class Folder:
 
     def write_settings(self, settings: Settings) -> None:
         """Raises OSError."""
-        self._write(SETTINGS + STARTED, asdict(settings))
+        _write(self._path(SETTINGS), asdict(settings))
 
     def settings(self) -> Settings:
         """Raises OSError or ValueError where there are none."""
@@ -114,20 +118,17 @@ class Folder:
 
     def leave_to_heir(self, legacy: dict[str, Any]) -> None:
         """Leave what the run knows to the program that its process becomes. Raises OSError."""
-        self._write(LEGACY + STARTED, legacy)
+        _write(self._path(LEGACY), legacy)
 
     def legacy(self) -> dict[str, Any]:
         """What was left. Raises OSError or ValueError where nothing was."""
         return self._read(LEGACY + STARTED)
 
-    def enter(self, command: str) -> Place:
-        """Give this process a place. Raises OSError."""
+    def place(self, command: str) -> Place:
+        """A place for this process, which nobody knows of before it is `announced`."""
         pid = os.getpid()
-        # The system's clock, which all processes share: it orders them, and names are never equal.
-        name = f"{time.monotonic_ns():020d}-{pid}"
-        place = Place(self.path, name, pid, command, _born(pid))
-        self._write(name + STARTED, {"pid": pid, "command": command, "born": place.born})
-        return place
+        # A clock that all processes share orders them; with the id, names are never equal.
+        return Place(self.path, f"{time.monotonic_ns():020d}-{pid}", pid, command, _born(pid))
 
     def places(self) -> list[Place]:
         """All processes that began to be profiled, in the order of their starts."""
@@ -157,6 +158,9 @@ class Folder:
 
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def _path(self, name: str) -> str:
+        return os.path.join(self.path, name + STARTED)
+
     def _names(self, suffix: str) -> Iterator[str]:
         try:
             entries = sorted(os.listdir(self.path))
@@ -167,21 +171,21 @@ class Folder:
             if name not in (entry, SETTINGS, LEGACY):
                 yield name
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        # Whole or not at all: others read it while this one writes.
-        path = os.path.join(self.path, name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-        fd = os.open(f"{path}.new", flags, 0o600)
-        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(content, file)
-        os.replace(f"{path}.new", path)
-
     def _read(self, name: str) -> dict[str, Any]:
         with open(os.path.join(self.path, name), encoding="utf-8") as file:
             content = json.load(file)
         if not isinstance(content, dict):
             raise ValueError(f"{name} is no object")  # noqa: TRY004  # as bad JSON would be
         return content
+
+
+def _write(path: str, content: dict[str, Any]) -> None:
+    # Whole or not at all: others read it while this one writes.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    fd = os.open(f"{path}.new", flags, 0o600)
+    with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+        json.dump(content, file)
+    os.replace(f"{path}.new", path)
 
 
 def _born(pid: int) -> str:

@@ -89,7 +89,7 @@ class Family:
 
         That is a Python perhaps, which takes over. If it is none, what is written now is all.
         """
-        self._left = self._left or self.folder.enter(profile.info.command)
+        self._left = self._left or self.folder.place(profile.info.command)
         places = [place for place in self.folder.places() if place != self._left]
         ended = [place for place in places if os.path.exists(place.whole)]
         merged, _ = self._together(profile, ended, [])
@@ -99,6 +99,7 @@ class Family:
         if files or not self._delivery.outputs:
             delivered = dataclasses.replace(self._delivery, outputs=files, quiet=True)(merged)
         profile.save(self._left.whole, force=True)
+        self._left.announce()
         self.folder.leave_to_heir(_packed(self._delivery, profile.info.command))
         return delivered
 
