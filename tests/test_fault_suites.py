@@ -25,14 +25,14 @@ def assert_the_same(suite: Suite, modes: Sequence[str], folder: Path, *, at_leas
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["everything", "exact"])
-def test_greenlets_suite(tmp_path: Path, mode: str) -> None:
-    assert_the_same(other_suites.greenlets(whole=False), [mode], tmp_path, at_least=120)
+def test_greenlets_suite(tmp_path: Path) -> None:
+    modes = ["everything", "exact"]
+    assert_the_same(other_suites.greenlets(whole=False), modes, tmp_path, at_least=120)
 
 
 @pytest.mark.timeout(300)
-def test_greenbacks_suite_in_all_modes(tmp_path: Path) -> None:
-    modes = [mode for mode in other_suites.MODES if mode != "plain"]
+def test_greenbacks_suite(tmp_path: Path) -> None:
+    modes = ["no awaits", "everything", "exact"]
     assert_the_same(other_suites.greenbacks(), modes, tmp_path, at_least=30)
 
 
@@ -52,3 +52,11 @@ def test_a_difference_is_seen() -> None:
     plain = {"a": "passed", "b": "skipped", "c": "failed", "d": "passed"}
     profiled = {"a": "failed", "b": "skipped", "c": "failed"}
     assert other_suites.differences(plain, profiled) == {"a": "failed", "d": "did not run"}
+
+
+def test_what_may_differ_has_a_reason_and_a_mode() -> None:
+    plain = {"greenback._tests.test_impl.test_awaitable[trio]": "passed"}
+    assert other_suites.differences(plain, {}, "100 Hz") == {}
+    traced = next(iter(other_suites.DIFFERS_IN["exact"]))
+    assert other_suites.differences({traced: "passed"}, {}, "exact") == {}
+    assert other_suites.differences({traced: "passed"}, {}, "100 Hz") == {traced: "did not run"}

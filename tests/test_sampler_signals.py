@@ -181,7 +181,7 @@ def test_a_program_that_takes_our_signals_is_told_and_the_thread_goes_on() -> No
         assert len(stray) == before, "our timers fire at the program's handlers"
     assert len(ours) == 3
     warnings = p.profile.info.warnings
-    assert len(warnings) == 3 and all("replaced the sampler's handler" in text for text in warnings)
+    assert len(warnings) == 1 and "replaced the sampler's handler" in warnings[0]
     states = {}
     for sample in p.profile.samples:
         states[sample.state] = states.get(sample.state, 0) + sample.wall_ns

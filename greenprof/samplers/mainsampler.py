@@ -165,12 +165,13 @@ class MainSampler:
         for timer in list(self._timers):
             if timer.displaced():
                 timer.disarm()
-                text = (
-                    f"the program replaced the sampler's handler of signal {timer.signum}; "
-                    "the main thread was then sampled with less precision"
-                )
-                if text not in self._ledger.warnings:
-                    self._ledger.warnings.append(text)
+                text = "the program replaced the sampler's handler of signal "
+                # One is enough: who takes one real-time signal often takes all of them.
+                if not any(known.startswith(text) for known in self._ledger.warnings):
+                    self._ledger.warnings.append(
+                        f"{text}{timer.signum}; "
+                        "the main thread was then sampled with less precision"
+                    )
 
     def interrupt_waiting(self, frame: FrameType) -> None:
         """Have the wall tick end the system call of a main thread that waits for a lock.
