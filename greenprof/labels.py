@@ -42,7 +42,7 @@ _MAX_SEARCHED = 1000
 _looked_at: set[int] = set()
 _places: dict[int, tuple[str, str]] = {}
 _kept: dict[int, CodeType] = {}
-_CACHE_LIMIT = 100_000
+_CACHE_LIMIT = 20_000
 _code_of = attrgetter("f_code")
 
 

@@ -58,7 +58,7 @@ def task_refs(loops: Sequence[Any] = ()) -> list[Any]:
 # Functions that run no loop, by their codes' ids, which stay taken while the codes are kept.
 _others: set[int] = set()
 _kept: list[CodeType] = []
-_CACHE_LIMIT = 100_000
+_CACHE_LIMIT = 20_000
 _code_of = attrgetter("f_code")
 
 _RUNS_A_LOOP = frozenset({"BaseEventLoop.run_forever", "Runner.run"})

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy.util import greenlet_spawn
 
-from greenprof import idle
+from greenprof import idle, labels, loops
 from greenprof.profiler import Profiler
 from greenprof.profiles import OVERFLOW_NAME, Profile
 from greenprof.samplers import awaitsites, repeats
@@ -149,6 +149,24 @@ def test_what_is_remembered_of_functions_that_computed(monkeypatch: pytest.Monke
         exec(f"def made_{number}(): return sys._getframe()", names)
         idle.is_between_calls(names[f"made_{number}"]())
     assert len(idle._called) <= 50
+
+
+@pytest.mark.parametrize("module", [labels, loops])
+def test_what_is_remembered_of_functions_on_stacks(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are given a request, or run a loop: a program may make new ones for ever."""
+    monkeypatch.setattr(module, "_CACHE_LIMIT", 50)
+    names: dict[str, Any] = {"sys": sys}
+    finder = loops.LoopFinder()
+    for number in range(500):
+        exec(f"def made_{number}(): return sys._getframe()", names)
+        frames = [names[f"made_{number}"]()]
+        if module is labels:
+            labels.awaits_route(frames)
+        else:
+            finder.find(0, frames)
+    assert 0 < len(module._kept) <= 50
 
 
 def test_units_of_tasks_that_are_gone_are_forgotten() -> None:
