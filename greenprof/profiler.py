@@ -26,6 +26,7 @@ from greenprof.recording import Options, Recording
 from greenprof.redacting import without_secrets
 from greenprof.samplers import mainthread
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN
+from greenprof.samplers.marks import Marks
 from greenprof.samplers.pacing import Pace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -69,7 +70,7 @@ class Profiler:
     `max_nodes` bounds the memory for stacks: the number of nodes in the tree that holds them.
 
     Beside either, `awaits` counts and measures every await over a bridge: True, all of them;
-    False, none; None, all as long as that takes no more than 2 % of the time, with pauses where it
+    False, none; None, all as long as that takes no more than 0.5 % of the time, with pauses where it
     would, and a warning that says so (the exact engine and timelines have them all). One that a
     task or a request makes `repeat_min` times or more for the same operation is a repeated await (0: not
     looked for). `block_limit` in seconds records whoever keeps an event loop or a hub for longer,
@@ -218,8 +219,16 @@ class Profiler:
         """Have something run in a thread of its own, of which forks and the profile know."""
         self._beside.append(one)
 
-    def snapshot_at_leisure(self, is_over: Callable[[], bool]) -> bytes:
+    @property
+    def adds_up(self) -> bool:
+        """Whether `snapshot_at_leisure` can tell what is new."""
+        recording = self._recording
+        return recording is not None and recording.adds_up
+
+    def snapshot_at_leisure(self, is_over: Callable[[], bool], marks: Marks | None = None) -> bytes:
         """The file that `snapshot` would save, made in small steps, of which the program notices little.
+
+        With `marks`, where it `adds_up`, a later part of that file: what is new by them.
 
         Raises GaveWayError where `is_over` says so, and for anybody who needs the profiler meanwhile;
         ProfilerStateError if it does not run.
@@ -227,17 +236,17 @@ class Profiler:
         calls = _calls_for_lock
         pace = Pace(lambda: calls != _calls_for_lock or is_over())
         with _lock:
-            profile = self._result(pace)
+            profile = self._result(pace, marks)
         return profile.to_bytes(pace.look)
 
-    def _result(self, pace: Pace | None = None) -> Profile:
+    def _result(self, pace: Pace | None = None, marks: Marks | None = None) -> Profile:
         if self._within is not None and self._before is not None:
             within = self._within
             profile = within.snapshot() if within.running else within.profile
             return profile.subtract(self._before)
         if self._recording is None:
             raise ProfilerStateError("the profiler does not run: there is nothing to look at")
-        profile = self._recording.result(self._info(), self._started_ns, pace)
+        profile = self._recording.result(self._info(), self._started_ns, pace, marks)
         profile.info.sampler_cpu_ns += sum(one.cost_ns for one in self._beside)
         return profile
 

@@ -94,7 +94,7 @@ _OPTIONS = (
         "--awaits/--no-awaits",
         default=None,
         help="Count and measure every await over a bridge.  [default: with pauses where that takes"
-        " more than 2 % of the time]",
+        " more than 0.5 % of the time]",
     ),
     click.option(
         "--repeat-min",

@@ -39,6 +39,8 @@ MAX_LOOK_NS = 500_000
 MAX_AGE_NS = 2_000_000_000
 #: A copy of the registry of tasks costs time in proportion to their number: this part of all time.
 REFRESH_BUDGET = 0.001
+#: What it costs at least: where there is next to nothing to copy, it is not done at each tick.
+REFRESH_LEAST_NS = 25_000
 #: What it costs at most: this, and so much for each task.
 REFRESH_NS = 50_000
 REFRESH_EACH_NS = 300
@@ -349,9 +351,8 @@ class Watch:
         known = len(self._task_refs) + len(self._greenlet_refs)
         # Whoever interrupted it (another thread, the garbage collector) is not what it costs: new
         # tasks would be out of sight for seconds.
-        self._refresh_cost_ns = min(
-            time.monotonic_ns() - began, REFRESH_NS + known * REFRESH_EACH_NS
-        )
+        took_ns = min(time.monotonic_ns() - began, REFRESH_NS + known * REFRESH_EACH_NS)
+        self._refresh_cost_ns = max(took_ns, REFRESH_LEAST_NS)
 
     def below_hub(self, found: greenlet) -> bool:
         """Whether a greenlet is a task of its own: its parent is a hub."""
