@@ -19,8 +19,9 @@ from typing import NamedTuple, Protocol
 from sqlalchemy.util import await_only, greenlet_spawn
 
 import greenprof
-from benchmarks.engine_models import Shop
-from benchmarks.engine_programs import Gevent, SqlAlchemy
+from benchmarks.programs.geventing import Gevent
+from benchmarks.programs.queries import SqlAlchemy
+from benchmarks.programs.shop import Shop
 from tests.postgres import running_postgres
 
 #: Looks are no part of this: one a second is the least there is.
@@ -102,7 +103,7 @@ def main(say: Callable[[str], None] = print) -> int:
     with running_postgres() as server:
         url = server.url("asyncpg")
         asyncio.run(_fill(Shop(url)))
-        orm, gevent = SqlAlchemy(url), Gevent("")
+        orm, gevent = SqlAlchemy(url), Gevent()
         programs = [
             Program("an await that does nothing", Nothing(), Nothing.count, 10),
             Program(

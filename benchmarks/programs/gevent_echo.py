@@ -1,0 +1,42 @@
+"""A server of gevent that sends each line back; its clients are in another process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+from benchmarks.programs.load import Load
+from benchmarks.programs.parsing import evaluate
+from benchmarks.programs.steady import WARM_UP, Window, arguments
+
+served = 0
+
+
+def answer(connection: Any, _address: object) -> None:
+    global served
+    while line := connection.recv(256):
+        evaluate(line.decode())
+        connection.sendall(line)
+        served += 1
+
+
+def main() -> None:
+    given = arguments()
+    server = StreamServer(("127.0.0.1", 0), answer)
+    server.start()
+    with Load("echo", server.server_port) as load:
+        gevent.sleep(0.2 + given.seconds * WARM_UP)
+        load.begin()
+        before = served
+        with Window(given.above) as window:
+            gevent.sleep(given.seconds)
+        units = served - before
+        asked = load.end()
+    server.stop()
+    given.tell({**window.per(units), **asked})
+
+
+if __name__ == "__main__":
+    main()
