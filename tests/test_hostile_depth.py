@@ -10,8 +10,11 @@ import time
 import pytest
 
 from greenprof.analysis import totals
+from greenprof.differences import compare
 from greenprof.exporters import Exporter, exporters, find_exporter
 from greenprof.exporters.depth import shallow
+from greenprof.exporters.difference import difference_text
+from greenprof.exporters.html.difference import difference_page
 from greenprof.profiles import (
     Frame,
     FrameOrigin,
@@ -71,6 +74,17 @@ def test_a_timeline_of_deep_recursion_is_written_at_once() -> None:
         assert time.monotonic() - began < 20
         last = next(event for event in reversed(events) if event["ph"] == "X")
         assert "down_" in last["args"]["stack"]
+
+
+def test_deep_recursion_is_compared_and_merged_at_once() -> None:
+    one, other = recursion(20_000), recursion(19_000)
+    began = time.monotonic()
+    comparison = compare(one, other)
+    assert len(difference_text(comparison, ("one", "other"))) < 100_000
+    assert len(difference_page(comparison, ("one", "other"))) < 20_000_000
+    assert len(Profile.merge([one, other]).nodes) == 20_000
+    assert len(one.subtract(one).samples) == 0
+    assert time.monotonic() - began < 30
 
 
 def test_more_warnings_than_anybody_reads() -> None:

@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from greenprof.cli.main import main
+from greenprof.differences import compare
+from greenprof.errors import GreenprofError, ProfileFileError
+from greenprof.exporters.difference import difference_text
+from greenprof.exporters.html.difference import difference_page
 from greenprof.model import MAX_NUMBER
 from greenprof.profile_file import MAGIC
 from greenprof.profiles import Profile
@@ -88,6 +92,30 @@ def change_list(data: st.DataObject, place: Json, key: str) -> None:
 @given(st.data())
 def test_a_document_that_was_changed(data: st.DataObject) -> None:
     outcome(packed(mutated(data)))
+
+
+@bounded
+@given(
+    st.data(),
+    st.sampled_from(["wall", "cpu", "await"]),
+    st.sampled_from(["none", "cpu", "tasks", "duration"]),
+)
+def test_what_loads_can_be_compared_and_merged(data: st.DataObject, clock: str, scale: str) -> None:
+    """Or is refused in one line, as calls and samples are that do not add up."""
+    try:
+        one = Profile.from_bytes(packed(mutated(data)))
+        other = Profile.from_bytes(packed(mutated(data)))
+    except ProfileFileError:
+        return
+    refusal = ""
+    try:
+        comparison = compare(one, other, clock=clock, scale=scale)
+        assert difference_text(comparison, ("one", "other")).encode()
+        assert difference_page(comparison, ("one", "other")).encode()
+        Profile.merge([one, other]).to_bytes()
+    except GreenprofError as error:
+        refusal = str(error)
+    assert refusal.isprintable()
 
 
 @bounded
