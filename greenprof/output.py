@@ -15,7 +15,7 @@ from pathlib import Path
 from greenprof.errors import OutputError
 from greenprof.printable import printable
 
-__all__ = ["GrowingOutput", "check_output", "identity", "write_output"]
+__all__ = ["GrowingOutput", "append_output", "check_output", "identity", "write_output"]
 
 _NO_HARD_LINKS = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -97,7 +97,7 @@ class GrowingOutput:
         try:
             if self._fd is None:
                 self._fd = self._open()
-            self._append(self._fd, piece)
+            _append(self._fd, piece)
         except FileExistsError:
             raise _exists(self._target) from None
         except OSError as error:
@@ -129,15 +129,29 @@ class GrowingOutput:
             raise
         return fd
 
-    def _append(self, fd: int, piece: bytes) -> None:
-        status = os.fstat(fd)
+
+def append_output(path: str | os.PathLike[str], piece: bytes) -> None:
+    """Add to a file that there is, all of it or nothing. Raises OutputError."""
+    target = os.fspath(path)
+    try:
+        fd = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
         try:
-            _write_all(fd, piece)
-        except OSError:
-            if stat.S_ISREG(status.st_mode):
-                with contextlib.suppress(OSError):
-                    os.ftruncate(fd, status.st_size)
-            raise
+            _append(fd, piece)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _failed(target, error) from None
+
+
+def _append(fd: int, piece: bytes) -> None:
+    status = os.fstat(fd)
+    try:
+        _write_all(fd, piece)
+    except OSError:
+        if stat.S_ISREG(status.st_mode):
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, status.st_size)
+        raise
 
 
 def _check_file(target: str, *, force: bool) -> None:

@@ -5,6 +5,9 @@
     bytes 10-11  minor version, big endian        (a reader ignores what a newer one added)
     bytes 12-    zlib stream of one JSON object
 
+An autosave may go on with later parts, each like a file of its own: samples and tasks that came since
+add up, and of everything else the last part has it all. The last one may be cut short.
+
 A minor version may add members, kinds and origins; a new state or a changed meaning is a major one.
 Times are integer nanoseconds. Names are stored once, in `strings`; the other tables point there.
 1.1 added `spans`, `span_samples` and `info.profile_id`. 1.2 added `awaits`, `await_durations`,
@@ -49,6 +52,7 @@ __all__ = [
     "MAJOR",
     "MAX_FILE_BYTES",
     "MAX_INFLATED_BYTES",
+    "MAX_LATER_PARTS",
     "MINOR",
     "Tables",
     "decode",
@@ -64,6 +68,10 @@ MAX_FILE_BYTES: Final = MAX_INFLATED_BYTES + (1 << 20)
 """Of the file itself: what is stored uncompressed is a little longer."""
 MAX_RATIO: Final = 100
 """How many bytes one byte may inflate to. Profiles have 5 to 30; zlib's most is some 1,000."""
+
+MAX_LATER_PARTS: Final = 100
+MAX_LATER_BYTES: Final = 32 << 20
+"""All later parts together, inflated."""
 
 _VERSION = struct.Struct(">HH")
 _HEADER_SIZE = len(MAGIC) + _VERSION.size
@@ -219,15 +227,62 @@ def _packed(payload: bytes) -> Iterator[bytes]:
     yield stream.flush()
 
 
-def decode(data: bytes, source: str) -> Tables:
-    """Return the tables in the bytes of a `.gprof` file.
+def decode(data: bytes, source: str) -> list[Tables]:
+    """Return the tables in the bytes of a `.gprof` file: those of its parts, mostly one.
 
     `source` is what error messages call it. Every index of the result is within its table, and no
-    number is negative. Raises ProfileFileError for anything else.
+    number is negative. Raises ProfileFileError for anything else; but a later part that is cut short
+    is left out.
     """
     if not data:
         raise ProfileFileError(f"{source} is empty; record the profile again")
-    if not data.startswith(MAGIC[: len(data)]):
+    rest, later_bytes = memoryview(data), 0
+    parts: list[Tables] = []
+    while rest:
+        try:
+            payload, unused = _inflate(
+                rest, source, MAX_LATER_BYTES - later_bytes if parts else MAX_INFLATED_BYTES
+            )
+        except _CutShortError:
+            if not parts:
+                raise
+            break
+        if parts:
+            later_bytes += len(payload)
+        rest = rest[len(rest) - unused :]
+        if rest and (not _begins_file(rest) or len(parts) == MAX_LATER_PARTS):
+            raise ProfileFileError(
+                f"{source} is damaged ({unused} bytes after its end); copy or record it again"
+            )
+        try:
+            parts.append(_tables(_parse(payload)))
+        except (BadDataError, ValueError, RecursionError) as error:
+            raise ProfileFileError(
+                f"{source} is damaged ({_short(error)}); copy or record it again"
+            ) from None
+    return parts
+
+
+class _CutShortError(ProfileFileError):
+    pass
+
+
+def _cut(source: str) -> ProfileFileError:
+    return _CutShortError(f"{source} is cut short; copy or record it again")
+
+
+def _begins_file(data: memoryview) -> bool:
+    return bytes(data[: len(MAGIC)]) == MAGIC[: len(data)]
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, BadDataError):
+        return str(error)
+    return "too deeply nested" if isinstance(error, RecursionError) else "no JSON inside"
+
+
+def _check_header(data: memoryview, source: str) -> None:
+    if not _begins_file(data):
         raise ProfileFileError(f"{source} is not a greenprof profile; give a .gprof file")
     if len(data) < _HEADER_SIZE:
         raise _cut(source)
@@ -241,29 +296,16 @@ def decode(data: bytes, source: str) -> Tables:
         raise ProfileFileError(
             f"{source} is damaged (format {major}.{minor}); copy or record it again"
         )
-    payload = _inflate(data, source)
-    try:
-        return _tables(_parse(payload))
-    except (BadDataError, ValueError, RecursionError) as error:
-        raise ProfileFileError(
-            f"{source} is damaged ({_short(error)}); copy or record it again"
-        ) from None
 
 
-def _cut(source: str) -> ProfileFileError:
-    return ProfileFileError(f"{source} is cut short; copy or record it again")
+def _inflate(data: memoryview, source: str, most_bytes: int) -> tuple[bytes, int]:
+    """Inflate a part's inside step by step, and no further than a profile goes.
 
-
-def _short(error: Exception) -> str:
-    if isinstance(error, BadDataError):
-        return str(error)
-    return "too deeply nested" if isinstance(error, RecursionError) else "no JSON inside"
-
-
-def _inflate(data: bytes, source: str) -> bytes:
-    """Inflate the file's inside step by step, and no further than a profile goes."""
+    Returns it, and how many bytes come after the part.
+    """
+    _check_header(data, source)
     stream = zlib.decompressobj()
-    packed = memoryview(data)[_HEADER_SIZE:]
+    packed = data[_HEADER_SIZE:]
     steps: list[bytes] = []
     inflated = fed = 0
     rest = b""
@@ -283,16 +325,11 @@ def _inflate(data: bytes, source: str) -> bytes:
         rest = stream.unconsumed_tail
         steps.append(step)
         inflated += len(step)
-        if inflated > MAX_INFLATED_BYTES:
+        if inflated > most_bytes:
             raise _absurd(source, f"to more than {MAX_INFLATED_BYTES >> 20} MiB")
         if _inflates_absurdly(inflated, len(packed)):
             raise _absurd(source, f"to more than {MAX_RATIO} times its size")
-    unused = len(stream.unused_data) + len(packed) - fed
-    if unused:
-        raise ProfileFileError(
-            f"{source} is damaged ({unused} bytes after its end); copy or record it again"
-        )
-    return b"".join(steps)
+    return b"".join(steps), len(stream.unused_data) + len(packed) - fed
 
 
 def _absurd(source: str, what: str) -> ProfileFileError:

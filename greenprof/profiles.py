@@ -142,7 +142,7 @@ class Profile:
             raise ProfileFileError(
                 f"cannot read {source}: {reason or printable(str(error))}; give a readable .gprof file"
             ) from None
-        return cls(*decode(data, source))
+        return cls._joined(decode(data, source))
 
     def to_bytes(self, pause: Callable[[], None] | None = None) -> bytes:
         """Return the contents of a `.gprof` file. `pause` is called every millisecond or so."""
@@ -168,7 +168,20 @@ class Profile:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read the contents of a `.gprof` file. Raises ProfileFileError if it is not a whole one."""
-        return cls(*decode(data, "the profile"))
+        return cls._joined(decode(data, "the profile"))
+
+    @classmethod
+    def _joined(cls, parts: list[Tables]) -> Self:
+        """One profile of the parts of a file."""
+        profiles = [cls(*part) for part in parts]
+        if len(profiles) == 1:
+            return profiles[0]
+        builder = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
+        for profile in profiles:
+            ids = builder.add_samples(profile)
+        builder.add_events(profile, ids)
+        whole = builder.build(profile.info)
+        return cls(*(getattr(whole, field.name) for field in dataclasses.fields(whole)))
 
     @classmethod
     def merge(cls, profiles: Iterable[Profile]) -> Profile:
@@ -185,15 +198,7 @@ class Profile:
         # What the parts stored within their caps must not be lost in the whole.
         builder = ProfileBuilder(max_nodes=sys.maxsize, max_groups=sys.maxsize)
         for profile in merged:
-            for group in profile.groups:
-                builder.count_tasks(builder.group(group.name, group.kind), group.count)
-            ids = Renumbering(profile, builder)
-            keys = [_key(sample, ids) for sample in profile.samples]
-            for key, sample in zip(keys, profile.samples, strict=True):
-                builder.add(*key, *_numbers(sample))
-            for part in profile.span_samples:
-                span = builder.span(profile.spans[part.span])
-                builder.add_part(span, keys[part.sample], *_numbers(part))
+            ids = builder.add_samples(profile)
             builder.add_events(profile, ids, nanoseconds_between(info, profile.info))
         return builder.build(info)
 
@@ -299,6 +304,18 @@ class ProfileBuilder(Interner):
         The sample itself is added by `add`; what its parts have more than it has is left out.
         """
         _add(self._parts, (span, sample), (count, wall_ns, cpu_ns))
+
+    def add_samples(self, profile: Profile) -> Renumbering:
+        """Add another profile's samples, with what of them is in spans; return its numbers here."""
+        for group in profile.groups:
+            self.count_tasks(self.group(group.name, group.kind), group.count)
+        ids = Renumbering(profile, self)
+        keys = [_key(sample, ids) for sample in profile.samples]
+        for key, sample in zip(keys, profile.samples, strict=True):
+            self.add(*key, *_numbers(sample))
+        for part in profile.span_samples:
+            self.add_part(self.span(profile.spans[part.span]), keys[part.sample], *_numbers(part))
+        return ids
 
     def add_await(self, stats: AwaitStats) -> int:
         """Add awaits to those of the same group, stack, operation and bridge; return their index."""

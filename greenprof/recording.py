@@ -10,6 +10,7 @@ from greenprof import bridges, switches
 from greenprof.frames import FrameTable
 from greenprof.profiles import Profile, ProfileBuilder, ProfileInfo
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN, AwaitAccount
+from greenprof.samplers.marks import Marks
 from greenprof.samplers.pacing import Pace, PacedBuilder
 from greenprof.samplers.statistical import Sampler
 
@@ -139,10 +140,17 @@ class Recording:
         for part in self._parts:
             part.after_fork_in_parent()
 
-    def result(self, info: ProfileInfo, started_ns: int, pace: Pace | None = None) -> Profile:
+    def result(
+        self,
+        info: ProfileInfo,
+        started_ns: int,
+        pace: Pace | None = None,
+        marks: Marks | None = None,
+    ) -> Profile:
         """The profile so far. `info` has what is known of the session; the rest is filled in.
 
-        One at a time. What `pace` raises comes through.
+        One at a time. What `pace` raises comes through. With `marks`, it has only those samples
+        and tasks that are new by them, where `adds_up`.
         """
         # Over the cap come markers, one below each node at most.
         nodes = 2 * self._options.max_nodes
@@ -151,7 +159,7 @@ class Recording:
         over = 0
         if self._sampler is not None:
             self._sampler.settle()
-            over = self._sampler.recorder.fill(builder, table)
+            over = self._sampler.recorder.fill(builder, table, marks)
             self._tell_sampling(info, self._sampler)
         for part in (self._exact, self._account, self._blocks, self._timeline):
             if part is not None:
@@ -170,6 +178,11 @@ class Recording:
             info.lost_slices = self._timeline.lost_slices
         info.warnings = self._warnings(over)
         return builder.build(info)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether what is new can be told, and is little beside the whole."""
+        return self._sampler is not None and self._timeline is None
 
     def _tell_sampling(self, info: ProfileInfo, sampler: Sampler) -> None:
         info.rate_hz = self._options.rate_hz

@@ -13,8 +13,10 @@ from greenprof._native import time
 from greenprof.cli.outputs import Output, automatic_path
 from greenprof.cli.terminal import complain
 from greenprof.errors import GreenprofError, ProfilerStateError
-from greenprof.output import identity, write_output
+from greenprof.output import append_output, identity, write_output
+from greenprof.profile_file import MAX_LATER_PARTS
 from greenprof.samplers import mainthread
+from greenprof.samplers.marks import Marks
 from greenprof.samplers.pacing import GaveWayError
 from greenprof.samplers.ticker import Ticker
 
@@ -25,9 +27,13 @@ __all__ = ["DEFAULT_S", "SUFFIX", "Autosave", "Saving", "saving_beside"]
 
 DEFAULT_S = 5.0
 SUFFIX = ".autosave.gprof"
-#: The part of the time that saving may take: after a save that took 50 ms of CPU time, there is
-#: none for 10 s, however short the interval is.
-SHARE = 0.005
+#: The part of the time that saving the whole profile may take, and adding what is new as well:
+#: what took 25 ms of CPU time does not happen again for 10 s, however short the interval is.
+SHARE = 0.0025
+#: Samples to keep in mind, of some 150 bytes each: of more than that there are only wholes.
+MAX_MARKS = 200_000
+#: What has been added, compressed, before there is a whole again; a reader takes 32 MB inflated.
+MAX_PARTS_BYTES = 1 << 20
 #: How soon to try again where somebody needed the profiler in the middle of a save.
 RETRY_S = 0.5
 
@@ -62,11 +68,13 @@ def saving_beside(
 class Autosave:
     """Saves the profile of a running profiler into the file `path`, again and again.
 
-    Each time the file is replaced as a whole, so that whoever looks, or is killed, in the middle of
-    it has the one before. It is not forced to the disk itself: it outlives the process, but not the
-    machine. The time between two saves is `every_s`, or what makes their cost a two-hundredth of the
-    program's time, whichever is longer. A save that fails is told of once, and tried again. A file
-    of that name that comes from somewhere else is let be.
+    The whole profile is saved as often as a small share of the time allows, into a new file that takes
+    the place of the old one; in between, what is new is added to the file, as a later part, every
+    `every_s` seconds. Readers leave out a part that is cut short. So whoever looks, or is killed, in
+    the middle of a save has the one before. Exact engine and timelines have no parts: they are saved
+    as a whole, at `every_s` or as the share allows. The file is not forced to the disk itself: it
+    outlives the process, but not the machine. A save that fails is told of once, and tried again. A
+    file of that name that comes from somewhere else is let be.
 
     To be started once, when the profiler runs.
     """
@@ -81,6 +89,10 @@ class Autosave:
         self._due_ns = 0
         # The file that was written last, by device and inode.
         self._written: tuple[int, int] | None = None
+        # What of the profile is in it; None where only wholes are saved.
+        self._marks: Marks | None = None
+        self._whole_due_ns = 0
+        self._parts = self._parts_bytes = 0
 
     @property
     def path(self) -> str:
@@ -151,25 +163,55 @@ class Autosave:
         sys.setprofile(None)  # the exact engine's, which is for the program's threads
         began_ns: int = time.thread_time_ns()
         next_s = self._every_s
+        whole = self._is_whole_due()
         try:
-            self._save()
+            if whole:
+                self._save_whole()
+            else:
+                self._add_part()
         except GaveWayError:
             next_s = min(RETRY_S, self._every_s)
         except ProfilerStateError:
             pass  # it has been stopped
         except Exception as error:
             self._tell(error)
-        cost_s = (time.thread_time_ns() - began_ns) / 1e9
-        self._wait(max(next_s, cost_s / SHARE))
+        pause_s = (time.thread_time_ns() - began_ns) / 1e9 / SHARE
+        if whole:
+            self._whole_due_ns = time.monotonic_ns() + round(pause_s * 1e9)
+        if whole and self._marks is not None:
+            pause_s = 0.0  # which is for the whole alone
+        self._wait(max(next_s, pause_s))
+
+    def _is_whole_due(self) -> bool:
+        return (
+            self._marks is None
+            or not self.saved
+            or time.monotonic_ns() >= self._whole_due_ns
+            or self._parts >= MAX_LATER_PARTS
+            or self._parts_bytes > MAX_PARTS_BYTES
+        )
+
+    def _save_whole(self) -> None:
+        marks = Marks() if self._profiler.adds_up else None
+        data = self._profiler.snapshot_at_leisure(lambda: self._leaving, marks)
+        write_output(self._path, data, force=self.saved)
+        self._written = identity(self._path)
+        self._parts = self._parts_bytes = 0
+        if marks is not None:
+            marks.keep()
+        self._marks = marks if marks is not None and len(marks) <= MAX_MARKS else None
+
+    def _add_part(self) -> None:
+        data = self._profiler.snapshot_at_leisure(lambda: self._leaving, self._marks)
+        append_output(self._path, data)
+        self._parts += 1
+        self._parts_bytes += len(data)
+        if self._marks is not None:
+            self._marks.keep()
 
     def _wait(self, seconds: float) -> None:
         self._due_ns = time.monotonic_ns() + round(seconds * 1e9)
         self._ticker.interval_s = seconds
-
-    def _save(self) -> None:
-        data = self._profiler.snapshot_at_leisure(lambda: self._leaving)
-        write_output(self._path, data, force=self.saved)
-        self._written = identity(self._path)
 
     def _tell(self, error: Exception) -> None:
         if self._told or self._leaving:

@@ -8,6 +8,7 @@ hash of its frames tells.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from types import CodeType
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from greenprof.profiles import (
     ProfileBuilder,
     State,
 )
+from greenprof.samplers.marks import Marks
 from greenprof.samplers.spanlinks import SampleKey, SpanLinks
 from greenprof.stacks import RawStack
 
@@ -224,14 +226,25 @@ class Recorder:
             sample = self._samples[key] = [0, 0, 0]
         return key, sample
 
-    def place(self, builder: ProfileBuilder, table: FrameTable) -> Placed:
-        """Put all stacks, groups and threads into a profile; return the ids that they have there."""
-        tasks = list(self._tasks)
+    def place(
+        self,
+        builder: ProfileBuilder,
+        table: FrameTable,
+        tasks: list[int] | None = None,
+        only: Iterable[int] | None = None,
+    ) -> Placed:
+        """Put all stacks, groups and threads into a profile; return the ids that they have there.
+
+        `tasks` may be other numbers of tasks than those counted, `only` some of the stacks.
+        """
+        tasks = list(self._tasks) if tasks is None else tasks
         names = list(self._groups)
         groups = [builder.group(*names[self._final(group)]) for group in range(len(names))]
         threads = [builder.thread(name) for name in list(self._threads)]
         for group, count in zip(groups, tasks, strict=False):
             builder.count_tasks(group, count)
+        if only is not None:
+            return self._place_some(builder, table, only, groups, threads)
         nodes = [-1]  # at 0: the root, whose id is -1
         cut: set[int] = set()
         for index, (parent, what, position) in enumerate(list(self._nodes)):
@@ -241,11 +254,41 @@ class Recorder:
             nodes.append(builder.node(nodes[parent + 1], frame))
         return Placed(groups, threads, nodes, cut)
 
-    def fill(self, builder: ProfileBuilder, table: FrameTable) -> int:
-        """Put everything into a profile; return how many observations went over the cap."""
+    def _place_some(
+        self,
+        builder: ProfileBuilder,
+        table: FrameTable,
+        only: Iterable[int],
+        groups: list[int],
+        threads: list[int],
+    ) -> Placed:
+        nodes, cut = {0: -1}, set()
+        for node in only:
+            missing, above = [], node
+            while above + 1 not in nodes:
+                missing.append(above)
+                above = self._nodes[above][0]
+            for index in reversed(missing):
+                parent, what, position = self._nodes[index]
+                frame = builder.frame(_frame(table, what, position))
+                nodes[index + 1] = builder.node(nodes[parent + 1], frame)
+            if node >= 0 and self._nodes[node][1] is OVERFLOW_NAME:
+                cut.add(node)
+        return Placed(groups, threads, nodes, cut)
+
+    def fill(self, builder: ProfileBuilder, table: FrameTable, marks: Marks | None = None) -> int:
+        """Put everything into a profile; return how many observations went over the cap.
+
+        With `marks`, put only what is new by them; the observations over the cap are all of them.
+        """
         parts = list(self.spans.parts())  # before the samples, which may grow meanwhile
-        samples = list(self._samples.items())  # one step in C: the writer cannot come between
-        placed = self.place(builder, table)
+        # One step in C: the writer cannot come between.
+        samples: Sequence[tuple[SampleKey, Sequence[int]]] = list(self._samples.items())
+        if marks is None:
+            placed = self.place(builder, table)
+        else:
+            samples, parts, tasks = marks.news(samples, parts, list(self._tasks), builder.pause)
+            placed = self.place(builder, table, tasks, {key[2] for key, _ in samples})
         over = 0
         for key, (count, wall_ns, cpu_ns) in samples:
             builder.add(*placed.sample(key), count, wall_ns, cpu_ns)
@@ -253,7 +296,7 @@ class Recorder:
                 over += count
         for ref, key, numbers in parts:
             builder.add_part(builder.span(ref), placed.sample(key), *numbers)
-        return over
+        return over if marks is None else marks.over(over)
 
 
 class Placed(NamedTuple):
@@ -261,7 +304,7 @@ class Placed(NamedTuple):
 
     groups: list[int]
     threads: list[int]
-    nodes: list[int]
+    nodes: list[int] | dict[int, int]
     cut: set[int]
     """The recorder's nodes that stand for what went over the cap."""
 
