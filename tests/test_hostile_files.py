@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from greenprof.cli.main import main
-from greenprof.differences import compare
+from greenprof.differences import SCALES, compare
 from greenprof.errors import GreenprofError, ProfileFileError
 from greenprof.exporters.difference import difference_text
 from greenprof.exporters.html.difference import difference_page
@@ -98,7 +98,7 @@ def test_a_document_that_was_changed(data: st.DataObject) -> None:
 @given(
     st.data(),
     st.sampled_from(["wall", "cpu", "await"]),
-    st.sampled_from(["none", "cpu", "tasks", "duration"]),
+    st.sampled_from(SCALES),
 )
 def test_what_loads_can_be_compared_and_merged(data: st.DataObject, clock: str, scale: str) -> None:
     """Or is refused in one line, as calls and samples are that do not add up."""
