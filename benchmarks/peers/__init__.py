@@ -36,7 +36,8 @@ PEERS: dict[str, Peer] = {
         Viztracer("viztracer --log_async", "--log_async"),
         Scalene(),
         CProfile(),
-        Ddtrace(),
+        Ddtrace("ddtrace"),
+        Ddtrace("ddtrace, fixed rate", fixed=True),
     )
 }
 

@@ -11,28 +11,36 @@ from benchmarks.peers.base import Clock, Peer, Stack, script
 
 SETTINGS = {
     "DD_PROFILING_ENABLED": "true",
+    "DD_PROFILING_MAX_FRAMES": "512",
+    # Stacks by time alone.
     "DD_PROFILING_MEMORY_ENABLED": "false",
     "DD_PROFILING_HEAP_ENABLED": "false",
     "DD_PROFILING_LOCK_ENABLED": "false",
-    "DD_PROFILING_MAX_FRAMES": "512",
+    # Where gevent is installed it would import the standard library a second time, and 4.16 then shows no
+    # thread but the main one.
+    "DD_UNLOAD_MODULES_FROM_SITECUSTOMIZE": "false",
+    # Nobody is there to send anything to.
     "DD_TRACE_ENABLED": "false",
     "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
     "DD_REMOTE_CONFIGURATION_ENABLED": "false",
-    "DD_CRASHTRACKING_ENABLED": "false",
 }
+FIXED = "DD_PROFILING_STACK_ADAPTIVE_SAMPLING_ENABLED"
 MEASURES: dict[Clock, str] = {"cpu": "cpu-time", "wall": "wall-time"}
 
 
 class Ddtrace(Peer):
-    """It chooses its rate itself, by what it costs."""
+    """It chooses its rate itself, by what it costs, unless `fixed`: then it looks 100 times a second."""
 
-    name = "ddtrace"
     tool = "ddtrace"
     distribution = "ddtrace"
     executable = "ddtrace-run"
 
+    def __init__(self, name: str, *, fixed: bool = False) -> None:
+        self.name = name
+        self._settings = {**SETTINGS, FIXED: "false"} if fixed else SETTINGS
+
     def command(self, program: Sequence[str], output: Path, rate_hz: float = 100) -> list[str]:
-        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+        settings = [f"{key}={value}" for key, value in self._settings.items()]
         started = [script("ddtrace-run") or "ddtrace-run", sys.executable, *program]
         return ["env", *settings, f"DD_PROFILING_OUTPUT_PPROF={output}", *started]
 
