@@ -26,7 +26,7 @@ def main() -> None:
     given = arguments()
     server = StreamServer(("127.0.0.1", 0), answer)
     server.start()
-    with Load("echo", server.server_port) as load:
+    with Load("echo", int(server.server_port or 0)) as load:
         gevent.sleep(0.2 + given.seconds * WARM_UP)
         load.begin()
         before = served

@@ -7,7 +7,7 @@ import asyncio
 from benchmarks.programs.parsing import TEXT, evaluate
 from benchmarks.programs.steady import arguments, in_turns
 
-TASKS, ROUNDS, TIMES = 10_000, 50, 50
+TASKS, ROUNDS, TIMES = 10_000, 20, 50
 
 
 async def session(ended: asyncio.Event) -> None:

@@ -7,13 +7,14 @@ import asyncio
 from benchmarks.programs.shop import Shop
 from benchmarks.programs.steady import arguments, in_turns
 
+REQUESTS = 100
+
 
 class SqlAlchemy:
     """Requests on PostgreSQL, three at a time, in sync ORM code: a query, then a lazy load of 20 rows."""
 
-    requests = 300
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, requests: int = 300) -> None:
+        self.requests = requests
         self._runner = asyncio.Runner()
         self._shop = Shop(url)
 
@@ -38,7 +39,7 @@ class SqlAlchemy:
 
 def main() -> None:
     given = arguments()
-    program = SqlAlchemy(given.url)
+    program = SqlAlchemy(given.url, REQUESTS)
     given.tell(in_turns(program.turn, given))
     program.close()
 
