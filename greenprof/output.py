@@ -23,6 +23,8 @@ _NO_HARD_LINKS = frozenset(
 _NEW_FILE = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )
+# A link that has taken the file's place since is somebody else's doing.
+_ADD = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _STREAM = re.compile(r"/dev/(stdin|stdout|stderr)|(?:/dev|/proc/self)/fd/(\d+)")
 _STREAM_FD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
@@ -131,10 +133,10 @@ class GrowingOutput:
 
 
 def append_output(path: str | os.PathLike[str], piece: bytes) -> None:
-    """Add to a file that there is, all of it or nothing. Raises OutputError."""
+    """Add to a file that there is, and is no link, all of it or nothing. Raises OutputError."""
     target = os.fspath(path)
     try:
-        fd = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(target, _ADD)
         try:
             _append(fd, piece)
         finally:

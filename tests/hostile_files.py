@@ -22,10 +22,11 @@ _MOST_INSIDE = 1 << 20
 
 
 def seeds() -> list[bytes]:
-    """Sound files: of the formats before, of spans, and of what is counted."""
+    """Sound files: of the formats before, of spans, of what is counted, and an autosave of two parts."""
     older = sorted((Path(__file__).parent / "data").glob("*.gprof"))
     made = (orders_profile(), traced_profile(), accounted_profile())
-    return [*(path.read_bytes() for path in older), *(profile.to_bytes() for profile in made)]
+    data = [profile.to_bytes() for profile in made]
+    return [*(path.read_bytes() for path in older), data[1] + data[2], *data]
 
 
 def decoded(data: bytes) -> bytes | None:
@@ -39,8 +40,8 @@ def decoded(data: bytes) -> bytes | None:
 
 
 def document(data: bytes) -> Json:
-    """The JSON inside of a sound file."""
-    found: Json = json.loads(zlib.decompress(data[HEADER:]))
+    """The JSON inside of a sound file, of its first part."""
+    found: Json = json.loads(zlib.decompressobj().decompress(data[HEADER:]))
     return found
 
 

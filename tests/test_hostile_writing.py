@@ -16,7 +16,7 @@ from greenprof.cli.autosave import Autosave
 from greenprof.cli.children.folder import Folder
 from greenprof.cli.main import main
 from greenprof.errors import OutputError
-from greenprof.output import GrowingOutput
+from greenprof.output import GrowingOutput, append_output
 from greenprof.profiler import Profiler
 from tests.profiles import orders_profile
 
@@ -113,6 +113,14 @@ class TestGrowingOutput:
             grown.append(b"x")
             grown.close()
             assert stat.S_IMODE((tmp_path / "spans.jsonl").stat().st_mode) == umask
+
+
+def test_nothing_is_added_through_a_planted_link(tmp_path: Path, victim: Path) -> None:
+    link = tmp_path / "app.autosave.gprof"
+    link.symlink_to(victim)
+    with pytest.raises(OutputError, match="cannot write"):
+        append_output(link, b"x")
+    assert victim.read_bytes() == b"precious"
 
 
 def test_an_autosave_is_not_written_through_a_planted_link(tmp_path: Path, victim: Path) -> None:
