@@ -37,8 +37,11 @@ def main(arguments: Sequence[str]) -> None:
         inside = files.decoded(data)
         if inside is None or seed % 8 == 0:
             return bytes(atheris.Mutate(data, min(len(data) + 32, most)))
+        later = files.later_parts(data)
+        if later and seed % 3 == 0:
+            return (data[: len(data) - len(later)] + mutate(later, most, seed // 3))[:most]
         changed = bytes(atheris.Mutate(inside, min(len(inside) + 64, MOST_BYTES)))
-        return bytes(files.sealed(changed))[:most]
+        return bytes(files.sealed(changed) + later)[:most]
 
     def one(data: bytes) -> None:
         files.outcome(data)

@@ -14,7 +14,17 @@ from greenprof.profile_file import MAGIC, MAJOR, MINOR
 from greenprof.profiles import Profile
 from tests.profiles import accounted_profile, orders_profile, traced_profile
 
-__all__ = ["HEADER", "Json", "decoded", "document", "outcome", "packed", "sealed", "seeds"]
+__all__ = [
+    "HEADER",
+    "Json",
+    "decoded",
+    "document",
+    "later_parts",
+    "outcome",
+    "packed",
+    "sealed",
+    "seeds",
+]
 
 HEADER = len(MAGIC) + 4
 Json = dict[str, Any]
@@ -37,6 +47,16 @@ def decoded(data: bytes) -> bytes | None:
         return zlib.decompressobj().decompress(data[HEADER:], _MOST_INSIDE)
     except zlib.error:
         return None
+
+
+def later_parts(data: bytes) -> bytes:
+    """What comes after a file's first part, as far as that can be told."""
+    stream = zlib.decompressobj()
+    try:
+        stream.decompress(data[HEADER:], _MOST_INSIDE)
+    except zlib.error:
+        return b""
+    return stream.unused_data
 
 
 def document(data: bytes) -> Json:
