@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.figures import machine, put_into
-from benchmarks.peers import PEERS, Clock, Peer, Stack
+from benchmarks.peers import PEERS, Peer, Stack
 from tests.accuracy import Work, load_truth
 from tests.postgres import running_postgres
 from tests.running import PROGRAMS as FOLDER
@@ -31,14 +31,15 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gevent": ("gevent_routes", ()),
     "asyncio and threads": ("executor_threads", ()),
 }
-# Cheaper, but they know fewer callers, or look more seldom: for benchmarks.overhead.
-NOT_BEST = ("yappi, CPU clock", "yappi, wall clock", "ddtrace")
-WHOLE_LIFE = "life"
+# Never better in any row: they know fewer callers, look more seldom, or break calls off where they await. They
+# are for benchmarks.overhead.
+NOT_BEST = ("yappi, CPU clock", "yappi, wall clock", "ddtrace", "viztracer --log_async")
+DRIVERS = ("asyncpg", "psycopg")
 LIMIT_S = 60.0
 
 
 class Score(NamedTuple):
-    """Of a kind of work, as shares of its truth."""
+    """Of a kind of work, as shares of its truth; what is in neither was not seen at all."""
 
     right: float
     elsewhere: float
@@ -70,26 +71,24 @@ def is_right(work: Work, routed: Sequence[str]) -> bool:
     return in_order and all(name.endswith(f"_{work.route}") for name in routed)
 
 
-def judged(works: Iterable[Work], stacks: Mapping[Clock, Iterable[Stack]]) -> dict[str, Seen]:
-    """By kind of work; CPU is looked for in the stacks by CPU time, all else in those by wall time."""
-    works = [work for work in works if WHOLE_LIFE not in work.kind]
+def judged(works: Iterable[Work], stacks: Iterable[Stack]) -> dict[str, Seen]:
+    """By kind of work: how much of it there was, and how much of it these stacks hold."""
+    works = [work for work in works if work.chain]  # without a chain it is a route's whole life
     routed = {name for work in works for name in (*work.chain, work.function)}
     by_function = {work.function: work for work in works}
-    found = {
-        work.kind: Seen(sum(one.total_ns for one in works if one.kind == work.kind) / 1e9, 0.0, 0.0)
-        for work in works
-    }
-    for clock, recorded in stacks.items():
-        for names, seconds in recorded:
-            on_stack = [name for name in names if name in routed]
-            work = next(
-                (by_function[name] for name in reversed(on_stack) if name in by_function), None
-            )
-            if work is None or (work.clock == "cpu") != (clock == "cpu"):
-                continue
-            truth_s, seen_s, right_s = found[work.kind]
-            right_s += seconds if is_right(work, on_stack) else 0.0
-            found[work.kind] = Seen(truth_s, seen_s + seconds, right_s)
+    truths = dict.fromkeys((work.kind for work in works), 0)
+    for work in works:
+        truths[work.kind] += work.total_ns
+    found = {kind: Seen(total_ns / 1e9, 0.0, 0.0) for kind, total_ns in truths.items()}
+    for names, seconds in stacks:
+        on_stack = [name for name in names if name in routed]
+        innermost = next((name for name in reversed(on_stack) if name in by_function), None)
+        if innermost is None:
+            continue
+        work = by_function[innermost]
+        truth_s, seen_s, right_s = found[work.kind]
+        right_s += seconds if is_right(work, on_stack) else 0.0
+        found[work.kind] = Seen(truth_s, seen_s + seconds, right_s)
     return found
 
 
@@ -118,13 +117,16 @@ def run(
                 raise RuntimeError("does not end") from None
         if not truth.exists():
             raise RuntimeError(f"ended with {process.returncode}: {said.strip()[-500:]}")
-        clocks: tuple[Clock, Clock] = ("cpu", "wall")
-        stacks = {clock: peer.stacks(output, clock) for clock in clocks}
-        return {kind: seen.score for kind, seen in judged(load_truth(truth), stacks).items()}
+        works = load_truth(truth)
+        scores: dict[str, Score] = {}
+        for clock in peer.clocks:
+            found = judged(works, peer.stacks(output, clock))
+            scores = better({kind: seen.score for kind, seen in found.items()}, scores)
+        return scores
 
 
 def better(one: dict[str, Score], other: dict[str, Score]) -> dict[str, Score]:
-    """The better of two settings' scores for each kind of work."""
+    """The better of two settings', or clocks', scores for each kind of work."""
     return {kind: max(score, other.get(kind, score)) for kind, score in {**other, **one}.items()}
 
 
@@ -175,9 +177,6 @@ def measured(options: argparse.Namespace) -> list[str]:
         f"{machine()}, {options.seconds:g} s a run, {options.rate:g} Hz where a rate can be set:"
     )
     return [heading, "", *table(found, tools), *(f"\n{failure}" for failure in failures)]
-
-
-DRIVERS = ("asyncpg", "psycopg")
 
 
 def main() -> int:

@@ -26,6 +26,8 @@ class Peer(ABC):
     name: str
     tool: str
     distribution: str | None
+    clocks: tuple[Clock, ...] = ("wall",)
+    """What `stacks` can be asked for; those that record one clock only give that, whatever it is."""
     executable: str | None = None
     """What has to be installed beside this Python, where the peer is a program of its own."""
 
@@ -50,10 +52,7 @@ class Peer(ABC):
 
     @abstractmethod
     def stacks(self, output: Path, clock: Clock = "wall") -> Iterator[Stack]:
-        """What the profiler recorded, with the time that each stack took itself, without its callees.
-
-        Profilers that record one clock only give that, whichever is asked for.
-        """
+        """What the profiler recorded, with the time that each stack took itself, without its callees."""
 
 
 def script(name: str) -> str | None:

@@ -33,6 +33,7 @@ class Ddtrace(Peer):
 
     tool = "ddtrace"
     distribution = "ddtrace"
+    clocks = ("cpu", "wall")
     executable = "ddtrace-run"
 
     def __init__(self, name: str, *, fixed: bool = False) -> None:

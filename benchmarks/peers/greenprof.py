@@ -15,6 +15,7 @@ class Greenprof(Peer):
     name = "greenprof"
     tool = "greenprof"
     distribution = "greenprof"
+    clocks = ("cpu", "wall")
 
     def command(self, program: Sequence[str], output: Path, rate_hz: float = 100) -> list[str]:
         given = ["--quiet", "--force", "--rate", f"{rate_hz:g}", "--format", "gprof"]
