@@ -159,7 +159,8 @@ def main(say: Callable[[str], None] = print) -> int:
         results = all_results(options.quick, lambda text: print(text, file=sys.stderr, flush=True))
         if options.json is not None:
             options.json.write_text(json.dumps(results), encoding="utf-8")
-    found = list(lines(results))[:-1]
+    found = list(lines(results))
+    found.pop()  # the blank line after the last table
     for line in found:
         say(line)
     if options.into is not None:
