@@ -27,7 +27,7 @@ from greenprof.redacting import without_secrets
 from greenprof.samplers import mainthread
 from greenprof.samplers.awaits import DEFAULT_REPEAT_MIN
 from greenprof.samplers.marks import Marks
-from greenprof.samplers.pacing import Pace
+from greenprof.samplers.pacing import GaveWayError, Pace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -235,8 +235,13 @@ class Profiler:
         """
         calls = _calls_for_lock
         pace = Pace(lambda: calls != _calls_for_lock or is_over())
-        with _lock:
+        # Nor does this wait: who has it may be interrupted by a signal handler that waits for this.
+        if not _lock.acquire(blocking=False):
+            raise GaveWayError
+        try:
             profile = self._result(pace, marks)
+        finally:
+            _lock.release()
         return profile.to_bytes(pace.look)
 
     def _result(self, pace: Pace | None = None, marks: Marks | None = None) -> Profile:

@@ -36,6 +36,7 @@ MAX_MARKS = 200_000
 MAX_PARTS_BYTES = 1 << 20
 #: How soon to try again where somebody needed the profiler in the middle of a save.
 RETRY_S = 0.5
+NO_FOLDERS = (("dev",), ("proc",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def saving_beside(
     if every_s is None:
         return None
     found = [Path(one.path).parent for one in outputs if Path(one.path).parent.is_dir()]
-    # Not in /dev, nor where "-" would be.
-    found = [one for one in found if one.is_absolute() and not one.is_relative_to("/dev")]
+    # Not in /dev/fd, nor where "-" would be.
+    found = [one for one in found if one.is_absolute() and one.parts[1:2] not in NO_FOLDERS]
     return Saving(str(automatic_path(label, SUFFIX, (found or [folder])[0])), every_s)
 
 
