@@ -31,7 +31,7 @@ def test_greenlets_suite(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_greenbacks_suite(tmp_path: Path) -> None:
-    modes = ["no awaits", "everything", "exact"]
+    modes = ["no awaits", "everything"]
     assert_the_same(other_suites.greenbacks(), modes, tmp_path, at_least=30)
 
 
