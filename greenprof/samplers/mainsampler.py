@@ -51,6 +51,13 @@ UNREAD_CHECK = 16
 #: So long no signals are sent when a loop begins to close its wake-up socket.
 QUIET_NS = 20_000_000
 
+try:
+    import resource
+except ImportError:  # not a Unix
+    _RUSAGE_THREAD = None
+else:
+    _RUSAGE_THREAD = getattr(resource, "RUSAGE_THREAD", None)  # Linux has it
+
 Look = Callable[[FrameType], None]
 
 
@@ -95,6 +102,9 @@ class MainSampler:
         self._wall_look = self._wall_tick
         self._due = False
         self._account = CpuAccount(ledger.recorder)
+        #: When a tick came too late to say anything.
+        self.held_up_ns = 0
+        self._slept = 0
         self._rest: Rest | None = None
         # What the last wall tick saw, if the thread had not waited at all.
         self._saturated: tuple[int, int, int, int, int] | None = None
@@ -248,9 +258,15 @@ class MainSampler:
         self._signals += 1
         if self._signals % UNREAD_CHECK == 0:
             self._pause_if_unread(loop, now)
-        if self._held_up(now, cpu):
-            return
-        self.tick(frame, getcurrent(), now, cpu)
+        current, asleep = getcurrent(), False
+        late = self._held_up(now, cpu)
+        if late:
+            asleep = self._slept_in_call(frame, current)
+            if not asleep:
+                self.held_up_ns = now
+                return
+            now -= late  # it is the moment of the signal that this is a look at
+        self.tick(frame, current, now, cpu, asleep=asleep)
         self.interrupt_waiting(frame)
         self.following.tick(now)
         if self._probe is not None and self._probe_timer is not None and not self._paused:
@@ -288,30 +304,57 @@ class MainSampler:
         self.cost_ns += own
         self.clock.resumed_ns = time.monotonic_ns()
         self.clock.cpu_ns += own
+        self._slept = _sleeps()
         if self._probe is not None:
             self._probe.begin(end, own)
         elif self._computing:
             self._account.used(own)
 
-    def _held_up(self, now: int, cpu: int) -> bool:
-        """Whether the signal waited while the thread slept in C code: a hub's loop, a long call.
+    def _held_up(self, now: int, cpu: int) -> int:
+        """For how long the signal waited while the thread slept in C code: a hub's loop, a long call.
 
         Its handler then runs at the first bytecode that comes after, which says nothing about
-        the time before. The sampling thread has looked in the meantime, or the next tick will.
+        the time before, but for `_slept_in_call`. The sampling thread has looked in the meantime,
+        or the next tick will. 0 if it did not wait.
         """
         timer = self._wall_timer
         if timer is None:
-            return True
+            return 1
         late = (now - timer.started_ns) % self._period_ns
         if late < max(LATE * self._period_ns, 500_000):
+            return 0
+        return late if cpu - self.clock.cpu_ns < late // 2 else 0
+
+    def _slept_in_call(self, frame: FrameType, current: greenlet) -> bool:
+        """Whether a late signal waited for the end of the call that `frame` stands at, and that slept.
+
+        After a call of C code the interpreter looks for signals before it does anything else. Not
+        where a hub may have run in the meantime, since the call is then a switch to it; nor where the
+        thread did not sleep, but had to give way to others on the processor.
+        """
+        if self._wall_timer is None or idle.is_between_calls(frame):
             return False
-        return bool(cpu - self.clock.cpu_ns < late // 2)
+        if now_slept := _sleeps():
+            slept, self._slept = now_slept - self._slept, now_slept
+            if not slept:
+                return False
+        return not self._observer.watch.has_hubs() and not self._observer.watch.below_hub(current)
 
     # Accounting. Whoever calls has the turn.
 
-    def tick(self, frame: FrameType, current: greenlet | None, now: int, cpu: int) -> None:
-        """Account for the time since the main thread's last tick."""
+    def tick(
+        self,
+        frame: FrameType,
+        current: greenlet | None,
+        now: int,
+        cpu: int,
+        *,
+        asleep: bool = False,
+    ) -> None:
+        """Account for the time since the main thread's last tick; `asleep`: it has just slept."""
         clock = self.clock
+        if now <= clock.wall_ns:
+            return  # somebody else has accounted for it
         position = id(frame), frame.f_lasti, id(current)
         if self._rests(position, now, cpu):
             return
@@ -339,6 +382,8 @@ class MainSampler:
         elif used < BUSY * since and seen.idle():
             idles = True
             self._ledger.add(seen, State.IDLE, elapsed, 0)
+        elif asleep:
+            self._ledger.add(seen, State.BLOCKED, elapsed, 0)
         elif used >= BUSY * since:
             # It hardly waited at all, and is not looked at again to see whether it does now.
             self._add_computing(seen, elapsed, used)
@@ -429,6 +474,13 @@ class MainSampler:
         self._settle_probe(State.ON_CPU)
         self._account.settle()
         self._observer.watch.settle(time.monotonic_ns(), self._observer.loops())
+
+
+def _sleeps() -> int:
+    """How often this thread has gone to sleep by itself so far; 0 where nobody counts it."""
+    if _RUSAGE_THREAD is None:
+        return 0
+    return int(resource.getrusage(_RUSAGE_THREAD).ru_nvcsw)
 
 
 _HANDLER = MainSampler._handle.__code__

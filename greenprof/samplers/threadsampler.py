@@ -30,7 +30,7 @@ _OWN_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 OVERDUE = 1.6
 #: Without other threads that do anything, and while the main thread looks after itself, the sampling
 #: thread need not come round more often.
-ALONE_NS = 100_000_000
+ALONE_NS = 50_000_000
 #: One that has used CPU time is looked at so long at each tick.
 BUSY_NS = 500_000_000
 #: A look that had to wait this long for the interpreter lock comes where somebody let go of it;
@@ -132,7 +132,8 @@ class ThreadSampler:
                 # here they would meet their default, which is the end of the process.
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _SYNCHRONOUS)
             while ledger.running and not self._leaving and self._locks == (wakeup, finished):
-                needed = self._main_was_overdue or time.monotonic_ns() < self._busy_until_ns
+                busy_ns = max(self._busy_until_ns, self._main.held_up_ns + BUSY_NS)
+                needed = self._main_was_overdue or time.monotonic_ns() < busy_ns
                 pause_ns = ledger.period_ns if needed else max(ledger.period_ns, ALONE_NS)
                 due_ns = time.monotonic_ns() + pause_ns
                 if wakeup.acquire(True, pause_ns / NS):
