@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
+import os
 import socket
 import threading
 import time
@@ -226,3 +228,42 @@ assert set(wall) == {"compute", "wait"}, wall
 assert not p.profile.info.warnings, p.profile.info.warnings
 """
     run_python("-c", source)
+
+
+def read_in_c(descriptor: int) -> None:
+    """Waits in C code, which signals do not get out of it."""
+    ctypes.CDLL(None).read(descriptor, ctypes.create_string_buffer(1), 1)
+
+
+def test_short_calls_that_signals_do_not_end_are_blocked() -> None:
+    reader, writer = os.pipe()
+    begin = threading.Semaphore(0)
+
+    def write() -> None:
+        for _ in range(60):
+            begin.acquire()
+            time.sleep(0.012)
+            os.write(writer, b"x")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    waited = 0.0
+    with greenprof.profile(100) as p:
+        for _ in range(60):
+            count_in_python(0.004)
+            begin.release()
+            started = time.monotonic()
+            read_in_c(reader)
+            waited += time.monotonic() - started
+    thread.join()
+    os.close(reader)
+    os.close(writer)
+    states = times(p.profile, read_in_c)
+    assert states[State.BLOCKED] == pytest.approx(waited, rel=0.35)
+    assert sum(states.values()) == pytest.approx(waited, rel=0.35)
+
+
+def count_in_python(seconds: float) -> None:
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
