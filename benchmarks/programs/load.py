@@ -12,9 +12,15 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 CONNECTIONS = 16
+
+
+def interpreter() -> str:
+    """The Python that runs us, whatever a profiler has put into sys.executable."""
+    return str(Path("/proc/self/exe").resolve())
 
 
 class Load:
@@ -22,8 +28,8 @@ class Load:
 
     def __init__(self, kind: str, port: int) -> None:
         self._process = subprocess.Popen(
-            # Isolated: some profilers get into children by the environment.
-            [sys.executable, "-I", __file__, kind, str(port)],
+            # Some profilers get into children: by the environment, by sys.executable, by Popen's arguments.
+            ["/usr/bin/env", interpreter(), "-I", __file__, kind, str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
