@@ -31,6 +31,10 @@ from greenprof.profiles import (
 from tests.profiles import MS, SECOND, traced_profile
 
 
+# Some measure time, on machines that are busy with others.
+pytestmark = pytest.mark.flaky(reruns=3)
+
+
 def recursion(levels: int) -> Profile:
     """A stack of so many levels that was seen at each of them; a file of it has a few kilobytes."""
     frames = [Frame(f"down_{n}", "/srv/app.py", n + 1, n + 1, module="app") for n in range(7)]

@@ -12,6 +12,9 @@ from tests.report_pages import Reports, assert_sound, every_tab
 from tests.running import run_python
 from tests.test_hostile_depth import recursion
 
+# Some measure time, on machines that are busy with others.
+pytestmark = pytest.mark.flaky(reruns=3)
+
 LEVELS = 10_000
 PROGRAM = f"""\
 import asyncio, io, sys, time
