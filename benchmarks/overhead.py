@@ -2,11 +2,11 @@
 
 Six programs (benchmarks/programs/) under greenprof in several settings, and under other profilers, each by its own
 command line and in a process of its own. They take turns, round by round, forwards and backwards; a ratio is to the
-run of the same round without any profiler. From within, a program measures the part of its life in which it
+run shortly before without any profiler. From within, a program measures the part of its life in which it
 does the same again and again; what comes before and after is a table of its own.
 
-Needs the test extra, which brings its own PostgreSQL; with the extra `bench` it shows the others. A round takes some six
-minutes, later ones less: what costs more than half of the program itself is not repeated after the second.
+Needs the test extra, which brings its own PostgreSQL; with the extra `bench` it shows the others. The first round takes some
+seven minutes, later ones half of it: what makes a program twice as dear, or more, is not repeated.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ FOLDER = Path(__file__).with_name("programs")
 REPOSITORY = FOLDER.parent.parent
 LIMIT_S = 45.0
 PLAIN = "no profiler"
-DEAR = 1.5
-DEAR_ROUNDS = 2
+DEAR = 2.0
+DEAR_ROUNDS = 1
+NEIGHBOURS = 5
+"""Runs under profilers after one without any, which they are set beside: a machine does not stay as it is."""
 
 PROGRAMS = {
     "queries": "many small queries",
@@ -50,8 +52,17 @@ PROGRAMS = {
 }
 SERVERS = ("fastapi_service", "gevent_echo")
 """Programs with clients: they have answers a second; what they took before and after has the clients in it."""
-LEFT_OUT = frozenset({"greenprof", "py-spy --idle", "austin --sleepless", "viztracer --log_async"})
+LEFT_OUT = frozenset(
+    {
+        "greenprof",
+        "py-spy --idle",
+        "ddtrace, fixed rate",
+        "austin --sleepless",
+        "viztracer --log_async",
+    }
+)
 """Settings of peers that are for attribution: builtins counted, waits shown."""
+QUICK = ("greenprof, 100 Hz", "greenprof.trace(), from 5 ms", "cProfile")
 
 Way = Callable[[Sequence[str], Path], list[str]]
 
@@ -202,29 +213,37 @@ def measured(options: argparse.Namespace, url: str) -> Found:
     found: Found = {
         way: {program: Cell() for program in options.programs}
         for way in known
-        if way == PLAIN or options.only in way
+        if way == PLAIN or (way.startswith(QUICK) if options.quick else options.only in way)
     }
     for round_ in range(options.rounds):
         for program in options.programs:
             plain: Run | None = None
-            order = [way for way in found if way != PLAIN]
-            for way in [PLAIN, *(order if round_ % 2 == 0 else reversed(order))]:
+            for way in turns(found, program, round_):
                 cell = found[way][program]
-                if way != PLAIN and not cell.is_worth_another(round_):
-                    continue
                 try:
                     one = run(known[way], program, url, options.seconds)
                 except FailedError as error:
-                    if plain is None:
+                    if way == PLAIN:
                         raise  # nothing to set the others beside
                     cell.failure = str(error)
                     one = None
                 if one is not None:
-                    plain = plain or one
+                    plain = one if way == PLAIN or plain is None else plain
                     cell.pairs.append((one, plain))
                 if options.each:
                     print(f"{round_} {program}, {way}: {cell.failure or one}", file=sys.stderr)
     return found
+
+
+def turns(found: Found, program: str, round_: int) -> Iterator[str]:
+    """Who runs when in a round: forwards and backwards, and the plain program every few runs."""
+    order = [way for way in found if way != PLAIN and found[way][program].is_worth_another(round_)]
+    if round_ % 2:
+        order.reverse()
+    for at, way in enumerate(order):
+        if at % NEIGHBOURS == 0:
+            yield PLAIN
+        yield way
 
 
 def tables(found: Found, programs: Sequence[str]) -> Iterator[str]:
@@ -304,7 +323,7 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
         asyncio.run(fill(url))
         found = measured(options, url)
     yield (
-        f"{machine()}; {options.rounds} rounds of {options.seconds:g} s in steady state;"
+        f"{machine()}; {options.rounds} round{'s' * (options.rounds > 1)} of {options.seconds:g} s in steady state;"
         " medians, and the least and the most of all rounds:"
     )
     yield ""
