@@ -30,7 +30,6 @@ from greenprof.profiles import (
 )
 from tests.profiles import MS, SECOND, traced_profile
 
-
 # Some measure time, on machines that are busy with others.
 pytestmark = pytest.mark.flaky(reruns=3)
 

@@ -58,7 +58,7 @@ def test_a_stack_as_text_has_a_line_for_each_frame(name: str) -> None:
     assert len(text) < 8 * MOST_LETTERS
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(profiles())
 def test_no_text_format_has_a_control_character(profile: Profile) -> None:
     for exporter in TEXT_FORMATS:
@@ -68,7 +68,7 @@ def test_no_text_format_has_a_control_character(profile: Profile) -> None:
         text.encode()  # no lone surrogates
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(profiles())
 def test_a_collapsed_line_is_levels_and_a_number_whatever_they_are_called(
     profile: Profile,
