@@ -68,6 +68,7 @@ def left_over(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.flaky(reruns=3)  # it looks at the time
 def test_a_killed_program_leaves_what_was_recorded(tmp_path: Path) -> None:
     """Up to the last saves, every 0.2 s here; a second run beside it changes nothing of it."""
     program = write_program(tmp_path, "app.py", SERVES)
