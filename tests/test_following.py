@@ -106,6 +106,23 @@ def test_it_wakes_for_whoever_wants_switches() -> None:
         assert greenlet.gettrace() is None
 
 
+def test_counting_awaits_pauses_where_switches_cost_too_much() -> None:
+    def ping_pong(rounds: int) -> None:
+        def pong() -> None:
+            while True:
+                main.switch()
+
+        main = greenlet.getcurrent()
+        other = greenlet.greenlet(pong)
+        for _ in range(rounds):
+            other.switch()
+
+    with greenprof.Profiler(200) as profiler:
+        ping_pong(300_000)
+        assert greenlet.gettrace() is None
+    assert any("awaits were counted for" in text for text in profiler.profile.info.warnings)
+
+
 def test_it_wakes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "REST_NS", 20_000_000)
     found = []

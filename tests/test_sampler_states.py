@@ -230,7 +230,7 @@ assert not p.profile.info.warnings, p.profile.info.warnings
     run_python("-c", source)
 
 
-def read_in_c(descriptor: int) -> None:
+def read_in_c(descriptor: int = -1) -> None:
     """Waits in C code, which signals do not get out of it."""
     ctypes.CDLL(None).read(descriptor, ctypes.create_string_buffer(1), 1)
 

@@ -116,6 +116,11 @@ class AwaitAccount(Handovers):
         budget = self._budget
         return budget is not None and now_ns < budget.paused_until_ns
 
+    def charge(self, cost_ns: int, now_ns: int) -> None:
+        """Say what switches have cost because they are followed for this account."""
+        if self._budget is not None and self._budget.charge(cost_ns, now_ns):
+            self._forget_open()
+
     @property
     def repeat_min(self) -> int:
         """How often a task makes an await before it counts as repeated."""

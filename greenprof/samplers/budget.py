@@ -50,12 +50,20 @@ class Budget:
     def end(self, begun_ns: int, now_ns: int) -> bool:
         """Counting is over that `begin` looks at; return whether there has to be a pause."""
         self._credit_ns -= WHOLE * EACH * (time.thread_time_ns() - begun_ns)
+        return self._pause_if_spent(now_ns)
+
+    def _pause_if_spent(self, now_ns: int) -> bool:
         self._earn(now_ns)
         if self._credit_ns >= 0 or self.paused_until_ns:
             return False
         self._paused_ns = now_ns
         self.paused_until_ns = now_ns + round((RESUMED_NS - self._credit_ns) / SHARE)
         return True
+
+    def charge(self, cost_ns: int, now_ns: int) -> bool:
+        """Take something else off that counting costs; return whether there has to be a pause."""
+        self._credit_ns -= min(cost_ns, CREDIT_NS)
+        return self._pause_if_spent(now_ns)
 
     def is_paused(self, now_ns: int) -> bool:
         """Whether the pause lasts that `paused_until_ns` tells of; if not, it is over."""

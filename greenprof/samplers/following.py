@@ -47,6 +47,9 @@ class Sparing(Protocol):
     def is_paused(self, now_ns: int) -> bool:
         """Whether it wants none just now."""
 
+    def charge(self, cost_ns: int, now_ns: int) -> None:
+        """Take note of what switches cost that are followed for it."""
+
     @property
     def switched(self) -> switches.Listener:
         """What it listens with."""
@@ -96,6 +99,9 @@ class Following:
             return
         count = state.position()[0]
         cost_ns = (count - self._count) * SWITCH_NS
+        if self.sparing is not None and not self.sparing.is_paused(now_ns):
+            # Of programs that switch all the time, the tracer takes more than all counting.
+            self.sparing.charge(cost_ns, now_ns)
         if (
             cost_ns > SHARE * (now_ns - self._since_ns)
             and not self._is_wanted(now_ns)
