@@ -133,7 +133,7 @@ def test_threads_that_live_for_less_than_a_tick_count_too() -> None:
             sum(range(100))
 
     with greenprof.profile(100) as p:
-        for _ in range(60):
+        for _ in range(40):
             thread = threading.Thread(target=short)
             thread.start()
             thread.join()
@@ -240,17 +240,17 @@ def test_short_calls_that_signals_do_not_end_are_blocked() -> None:
     begin = threading.Semaphore(0)
 
     def write() -> None:
-        for _ in range(60):
+        for _ in range(40):
             begin.acquire()
-            time.sleep(0.012)
+            time.sleep(0.025)
             os.write(writer, b"x")
 
     thread = threading.Thread(target=write)
     thread.start()
     waited = 0.0
     with greenprof.profile(100) as p:
-        for _ in range(60):
-            count_in_python(0.004)
+        for _ in range(40):
+            count_in_python(0.001)
             begin.release()
             started = time.monotonic()
             read_in_c(reader)
