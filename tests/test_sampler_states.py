@@ -133,7 +133,7 @@ def test_threads_that_live_for_less_than_a_tick_count_too() -> None:
             sum(range(100))
 
     with greenprof.profile(100) as p:
-        for _ in range(40):
+        for _ in range(60):
             thread = threading.Thread(target=short)
             thread.start()
             thread.join()
