@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import threading
+from types import FrameType
 from typing import Any
 
 
@@ -50,6 +52,19 @@ def main_thread_ident() -> int:
     if found is None:
         found = _main_thread
     return threading.main_thread().ident or 0 if found is None else found
+
+
+def current_frames() -> dict[int, FrameType] | None:
+    """`sys._current_frames()`; None while there are other interpreters beside this one.
+
+    Since 3.12 they may have locks of their own. CPython looks at their threads all the same, as
+    they run, which ends the process.
+    """
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        module = sys.modules.get(name)
+        if module is not None and len(module.list_all()) > 1:
+            return None
+    return sys._current_frames()
 
 
 def _after_fork_in_child() -> None:

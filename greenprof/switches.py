@@ -32,7 +32,7 @@ from weakref import ref
 
 from greenlet import getcurrent, gettrace, greenlet, settrace
 
-from greenprof._native import allocate_lock, get_ident, thread_local
+from greenprof._native import allocate_lock, current_frames, get_ident, thread_local
 
 Tracer = Callable[[str, Any], Any]
 Listener = Callable[[str, greenlet, greenlet, "FrameType | None", bool], None]
@@ -408,7 +408,7 @@ def follow(*, record: bool = True) -> None:
 
 def _take_up_left_behind() -> None:
     """Go on in other threads where our callbacks have stayed since the last `unfollow`."""
-    alive = sys._current_frames()
+    alive = current_frames() or {}
     here = get_ident()
     for ident, state in list(_left_behind.items()):
         if ident == here:

@@ -6,6 +6,7 @@ test_sampler_processes.py, the tracer's slot by itself in test_switches.py.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -228,11 +229,12 @@ def test_options_of_python(tmp_path: Path, option: tuple[str, ...]) -> None:
     profiled(tmp_path, SWITCHING + "switch_for(0.2)\nprint(__debug__)\n", *option)
 
 
-def test_subinterpreters_run_along(tmp_path: Path) -> None:
-    """Those that share the interpreter lock: with locks of their own, CPython 3.12's and 3.13's
-    sys._current_frames() alone, which every sampling thread calls, ends the process.
-    """
-    program = """
+@pytest.mark.parametrize("own_lock", [False, True])
+def test_subinterpreters_run_along(tmp_path: Path, own_lock: bool) -> None:
+    """Where they have locks of their own, CPython's sys._current_frames() must not be called."""
+    if own_lock and sys.version_info < (3, 12):
+        pytest.skip("needs Python 3.12 for interpreters with locks of their own")
+    program = f"""
 try:
     import _interpreters as interpreters
 except ImportError:
@@ -241,9 +243,9 @@ code = "number = 0\\nfor one in range(300000):\\n    number += one"
 def run():
     for _ in range(3):
         if sys.version_info >= (3, 13):
-            ident = interpreters.create("legacy")
+            ident = interpreters.create("isolated" if {own_lock} else "legacy")
         else:
-            ident = interpreters.create(isolated=False)
+            ident = interpreters.create(isolated={own_lock})
         interpreters.run_string(ident, code)
         interpreters.destroy(ident)
 thread = threading.Thread(target=run)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, NamedTuple
 
-from greenprof._native import RLock, get_ident, thread_local
+from greenprof._native import RLock, current_frames, get_ident, thread_local
 from greenprof.profiles import (
     AwaitStats,
     Frame,
@@ -125,7 +124,9 @@ class Sites:
 
     def _fold(self) -> None:
         """Add up what threads have counted that are gone: some programs start one for each request."""
-        alive = sys._current_frames().keys()
+        alive = current_frames()
+        if alive is None:
+            return
         # An identity is used again: of several tables the last one is that of the living thread.
         latest = {ident: table for ident, table in self._tables if ident in alive}
         kept = [(ident, table) for ident, table in self._tables if latest.get(ident) is table]

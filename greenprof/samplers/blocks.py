@@ -7,7 +7,6 @@ last. What is reported is what was seen in the middle, not where the loop was ke
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from greenlet import greenlet
 
 from greenprof import awaitables, bridges, labels, spancontext, switches
-from greenprof._native import RLock, get_ident, time
+from greenprof._native import RLock, current_frames, get_ident, time
 from greenprof.errors import OptionError
 from greenprof.frames import FrameTable
 from greenprof.interrupted import from_signal_handler
@@ -239,7 +238,9 @@ class Blocks:
         lasting = steps.lasting(since_ns)
         if lasting:
             # A thread may have ended in the middle of one, without going back to its hub.
-            steps.forget_threads(set(sys._current_frames()))
+            alive = current_frames()
+            if alive is not None:
+                steps.forget_threads(set(alive))
         for ident in lasting:
             stretch = steps.current(ident)
             if stretch is not None and stretch.start_ns <= since_ns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from types import FrameType
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from greenlet import greenlet
 
 from greenprof import awaitables, stacks, switches
+from greenprof._native import current_frames
 from greenprof.capture import Stack, stack_of
 from greenprof.frames import FrameTable
 from greenprof.idle import RUNNING_A_LOOP, called_name
@@ -107,7 +107,7 @@ class Looker:
         Whoever calls makes sure that the stretch still lasts afterwards. Raises ElsewhereError
         where nothing keeps the loop.
         """
-        frame = sys._current_frames().get(ident)
+        frame = (current_frames() or {}).get(ident)
         followed = switches.of_thread(ident)
         count, reference = (0, None) if followed is None else followed.position()
         current = None if reference is None else reference()

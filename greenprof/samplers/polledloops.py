@@ -17,7 +17,7 @@ from typing import Any
 from weakref import ref
 
 from greenprof import bridges, idle, loops, spancontext, stacks, switches
-from greenprof._native import time
+from greenprof._native import current_frames, time
 from greenprof.bridges import Part
 from greenprof.interrupted import from_signal_handler
 from greenprof.samplers import steps
@@ -84,7 +84,9 @@ class PolledLoops:
         """Ask every loop what it runs."""
         if "uvloop" not in sys.modules and "gevent.hub" not in sys.modules:
             return
-        frames = sys._current_frames()
+        frames = current_frames()
+        if frames is None:
+            return
         if not self._polled or self._ticks % SEARCH_EVERY == 0:
             self._search(frames)
         self._ticks += 1

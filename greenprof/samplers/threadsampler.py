@@ -15,7 +15,14 @@ from typing import Any
 from greenlet import greenlet
 
 from greenprof import idle, switches
-from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread, time
+from greenprof._native import (
+    allocate_lock,
+    current_frames,
+    get_ident,
+    get_native_id,
+    start_new_thread,
+    time,
+)
 from greenprof.profiles import State
 from greenprof.samplers import mainthread
 from greenprof.samplers.ledger import Ledger
@@ -43,6 +50,12 @@ MAX_THREADS = 32
 MAX_LOOKS = 2
 #: How long to wait for the end of a thread that has let go of everything.
 EXIT_NS = 1_000_000_000
+
+#: A thread's stack cannot be asked for then.
+OTHER_INTERPRETERS = (
+    "while the program had other interpreters, no thread but the main one was looked at: "
+    "CPython cannot say what threads run then"
+)
 
 # What a thread does to itself; everything else that is sent to the process is the program's.
 _SYNCHRONOUS = {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT} | (
@@ -77,7 +90,7 @@ class ThreadSampler:
     def begin(self) -> None:
         """Count the time of the threads that there are from now on."""
         self._ticked_ns = time.monotonic_ns()
-        for ident in sys._current_frames():
+        for ident in current_frames() or ():
             if ident not in (self._ledger.main_ident, self._ident):
                 self._others[ident] = ThreadClock(ident, self._ticked_ns)
 
@@ -161,7 +174,12 @@ class ThreadSampler:
     # Ticks. Whoever calls has the turn.
 
     def _tick(self) -> None:
-        frames = sys._current_frames()
+        frames = current_frames()
+        if frames is None:
+            if OTHER_INTERPRETERS not in self._ledger.warnings:
+                self._ledger.warnings.append(OTHER_INTERPRETERS)
+            self._look_at_main(None, time.monotonic_ns())
+            return
         for own in (get_ident(), *own_threads):
             frames.pop(own, None)
         switches.leave_patched_threading()
