@@ -222,7 +222,12 @@ class Switches:
             try:
                 origin, target = args
                 # In this order: whoever sees the new count sees the new greenlet.
-                current = ref(target) if _recorders else None
+                try:
+                    current = ref(target) if _recorders else None
+                except TypeError as error:
+                    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                        raise  # a signal handler of the program's raised it, not ref
+                    return  # no greenlet: from another tool, which calls whomever it found
                 count += 1
                 frame: FrameType | None = None
                 handed = awaits = False

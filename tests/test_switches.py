@@ -452,3 +452,12 @@ def test_who_waits_for_whom_is_noted_only_while_somebody_records() -> None:
     finally:
         switches.unfollow(record=False)
     assert noted == [(False, False), (False, False), (False, False), (True, True), (True, True)]
+
+
+def test_another_tool_that_hands_on_what_is_no_greenlet(followed: switches.Switches) -> None:
+    """gevent's monitor calls the tracer that it found with whatever it is called with."""
+    ours: Any = greenlet.gettrace()
+    before = followed.position()[0]
+    ours("switch", (object(), object()))
+    ours("switch", (greenlet.getcurrent(), None))
+    assert followed.position()[0] == before
