@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-import gevent
 import greenlet
 import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -16,6 +15,7 @@ from greenprof import switches
 from greenprof.profiles import Profile
 from greenprof.samplers import following
 from tests.raw_bridges import as_async, wait
+from tests.running import REPOSITORY, run_python
 
 pytestmark = pytest.mark.flaky(reruns=3)
 
@@ -133,18 +133,33 @@ def test_it_wakes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 10 < sum(found) < 90
 
 
-def test_greenlets_that_begin_while_it_rests_are_known() -> None:
-    def sleeper() -> None:
-        gevent.sleep(0.3)
+SPAWNING = """
+import sys, time
+sys.path.insert(0, {repository!r})
+import gevent, greenlet
+import greenprof
+from greenprof.samplers import following
+from tests.test_following import burn, stacks_with
+following.FIRST_NS, following.SHARE = 0, -1.0
 
-    with greenprof.Profiler(200, awaits=False) as profiler:
-        burn(0.02)
-        assert greenlet.gettrace() is None
-        spawned = [gevent.spawn(sleeper) for _ in range(4)]
-        gevent.joinall(spawned)
-        assert greenlet.gettrace() is None
-    slept = stacks_with(profiler.profile, "sleeper")
-    assert sum(wall_ns for _, wall_ns in slept) == pytest.approx(4 * 0.3e9, rel=0.2)
-    # And the main greenlet, which waits above the hub.
-    joined = stacks_with(profiler.profile, "<joinall>")
-    assert sum(wall_ns for _, wall_ns in joined) == pytest.approx(0.3e9, rel=0.2)
+def sleeper():
+    gevent.sleep(0.3)
+
+with greenprof.Profiler(200, awaits=False) as profiler:
+    burn(0.02)
+    assert greenlet.gettrace() is None
+    gevent.joinall([gevent.spawn(sleeper) for _ in range(4)])
+    assert greenlet.gettrace() is None
+# And the main greenlet, which waits above the hub.
+for name in ("sleeper", "<joinall>"):
+    print(sum(wall_ns for _, wall_ns in stacks_with(profiler.profile, name)))
+"""
+
+
+def test_greenlets_that_begin_while_it_rests_are_known() -> None:
+    """In a process of its own: a hub stays with its thread."""
+    finished = run_python("-c", SPAWNING.format(repository=str(REPOSITORY)))
+    assert finished.stderr == "", str(finished)
+    slept, joined = map(int, finished.stdout.split())
+    assert slept == pytest.approx(4 * 0.3e9, rel=0.2)
+    assert joined == pytest.approx(0.3e9, rel=0.2)
