@@ -99,10 +99,12 @@ burn(0.5)
 
 
 def test_one_output_fails_and_the_other_does_not(tmp_path: Path) -> None:
-    (line,) = complaints(run(tmp_path, "order()", "-q", "-o", "/dev/full", "--format", "gprof"))
-    assert re.match(r"greenprof: cannot write to '/dev/full': no space left", line)
+    """What was saved some time ago stays then, if the program took long enough for that."""
+    said = complaints(run(tmp_path, "order()", "-q", "-o", "/dev/full", "--format", "gprof"))
+    assert re.match(r"greenprof: cannot write to '/dev/full': no space left", said[0])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.gprof"] or (names[0] == "a.gprof" and names[1].endswith(SUFFIX))
+    assert names[0] == "a.gprof"
+    assert [name in line for name, line in zip(names[1:], said[1:], strict=True)] in ([], [True])
 
 
 HOLDS = """
