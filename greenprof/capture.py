@@ -174,8 +174,7 @@ class _Look:
         if ident == self.here:
             return getcurrent()
         known = switches.of_thread(ident)
-        found = None if known is None else known.position()[1]
-        current = None if found is None else found()
+        current = None if known is None else known.running()
         # Between a switch and the callback that reports it, the one before is still noted.
         return current if current is not None and current.gr_frame is None else None
 

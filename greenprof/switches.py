@@ -98,6 +98,11 @@ class Switches:
         count, current = layer.read()
         return self._earlier + count, current
 
+    def running(self) -> greenlet | None:
+        """The greenlet that runs; None if it is not known."""
+        reference = self.position()[1]
+        return None if reference is None else reference()
+
     def count_from(self, number: int) -> None:
         """Begin the count of switches at `number`."""
         self._earlier += number

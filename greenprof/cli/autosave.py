@@ -125,10 +125,6 @@ class Autosave:
                 Path(self._path).unlink()
         self._written = None
 
-    def after_fork_in_child(self) -> None:
-        """Forget everything: the file is the parent's."""
-        self.abandon()
-
     # What a profiler calls.
 
     def before_fork(self) -> None:

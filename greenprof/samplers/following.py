@@ -137,8 +137,7 @@ class Following:
         state = self._state
         if state is None or not state.resting:
             followed = switches.of_thread(self._ident)
-            reference = None if followed is None else followed.position()[1]
-            return None if reference is None else reference()
+            return None if followed is None else followed.running()
         main = self._main()
         if main is None:
             return None

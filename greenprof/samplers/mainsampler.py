@@ -338,7 +338,7 @@ class MainSampler:
             slept, self._slept = now_slept - self._slept, now_slept
             if not slept:
                 return False
-        return not self._observer.watch.has_hubs() and not self._observer.watch.below_hub(current)
+        return not self._observer.watch.hubs() and not self._observer.watch.below_hub(current)
 
     # Accounting. Whoever calls has the turn.
 

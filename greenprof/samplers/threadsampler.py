@@ -12,8 +12,6 @@ import sys
 from types import FrameType
 from typing import Any
 
-from greenlet import greenlet
-
 from greenprof import idle, switches
 from greenprof._native import (
     allocate_lock,
@@ -274,7 +272,7 @@ class ThreadSampler:
             self._busy_until_ns = now + BUSY_NS
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
-        current = None if followed is None else _running_greenlet(followed)
+        current = None if followed is None else followed.running()
         observer = self._ledger.observer
         accounted: set[int] = set()
         seen = observer.observe(clock.ident, frame, current, accounted)
@@ -300,8 +298,3 @@ class ThreadSampler:
         clock.last_span = seen.span
         clock.waiting = observer.suspended_main(clock.ident, current, elapsed, accounted)
         return True
-
-
-def _running_greenlet(followed: switches.Switches) -> greenlet | None:
-    reference = followed.position()[1]
-    return None if reference is None else reference()

@@ -377,10 +377,6 @@ class Watch:
         if kind is None or not kind[1] or kind[0]() is not hub:
             self._note_kind(hub, True)
 
-    def has_hubs(self) -> bool:
-        """Whether any hub was seen."""
-        return any(is_hub for _, is_hub in list(self._kinds.values()))
-
     def hubs(self) -> list[ref[greenlet]]:
         """The hubs that were seen."""
         return [reference for reference, is_hub in list(self._kinds.values()) if is_hub]
