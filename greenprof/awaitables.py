@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from collections.abc import Iterator
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -38,16 +37,37 @@ _WRAPPERS = frozenset(
 
 # gather, shield and wait stand between a task and the one that waits for it, each by a future.
 _MAX_HOPS = 6
+# A future may tell thousands that it is done.
+_MAX_CALLBACKS = 100
+
+
+# What instances of a type are, by the marks that asyncio itself goes by.
+_OTHER, _FUTURE, _TASK = range(3)
+# By the types' ids, which stay taken; not every metaclass lets its classes be hashed.
+_kinds: dict[int, tuple[int, type]] = {}
+_MAX_KINDS = 1000
+
+
+def _look_at(kind: type) -> tuple[int, type]:
+    found = _OTHER
+    if hasattr(kind, "_asyncio_future_blocking"):
+        found = _TASK if hasattr(kind, "get_coro") else _FUTURE
+    if len(_kinds) >= _MAX_KINDS:
+        _kinds.clear()
+    known = _kinds[id(kind)] = found, kind
+    return known
 
 
 def is_future(obj: object) -> bool:
-    """Whether this is an asyncio future or task (the mark that asyncio itself goes by)."""
-    return hasattr(type(obj), "_asyncio_future_blocking")
+    """Whether this is an asyncio future or task."""
+    kind = type(obj)
+    return (_kinds.get(id(kind)) or _look_at(kind))[0] != _OTHER
 
 
 def is_task(obj: object) -> bool:
     """Whether this is an asyncio task, in C, in Python or somebody's own."""
-    return is_future(obj) and hasattr(type(obj), "get_coro")
+    kind = type(obj)
+    return (_kinds.get(id(kind)) or _look_at(kind))[0] == _TASK
 
 
 def step(awaitable: Any) -> tuple[FrameType | None, Any]:
@@ -145,16 +165,32 @@ def awaited_by(future: Any) -> tuple[Any, Any]:
     return host if host[0] is not None else (None, None)
 
 
-def _waiting_for(future: Any) -> Iterator[Any]:
+def told_by(future: Any) -> Any:
+    """What a future will tell that it is done: whose method, or which function. None if it is not one.
+
+    All that tell the same are awaited by the same.
+    """
+    callbacks = getattr(future, "_callbacks", None)
+    if not callbacks or len(callbacks) != 1:
+        return None
+    entry = callbacks[0]
+    callback = entry[0] if isinstance(entry, tuple) else entry
+    if isinstance(callback, FunctionType):
+        return callback
+    return None if isinstance(callback, functools.partial) else getattr(callback, "__self__", None)
+
+
+def _waiting_for(future: Any) -> list[Any]:
     """Futures, tasks, greenlets and task groups that a future will tell that it is done."""
-    for entry in getattr(future, "_callbacks", None) or ():
-        callback = entry[0] if isinstance(entry, tuple) else entry
-        yield from _waiting_in(callback)
+    found: list[Any] = []
+    for entry in (getattr(future, "_callbacks", None) or ())[:_MAX_CALLBACKS]:
+        _add_waiting_in(entry[0] if isinstance(entry, tuple) else entry, found)
+    return found
 
 
-def _waiting_in(callback: Any) -> Iterator[Any]:
+def _add_waiting_in(callback: Any, found: list[Any]) -> None:
     if isinstance(callback, functools.partial):
-        yield from filter(is_future, callback.args)
+        found += filter(is_future, callback.args)
     elif isinstance(callback, FunctionType):
         names = callback.__code__.co_freevars
         for name, cell in zip(names, callback.__closure__ or (), strict=True):
@@ -163,26 +199,26 @@ def _waiting_in(callback: Any) -> Iterator[Any]:
             except ValueError:  # not bound yet
                 continue
             if isinstance(value, greenlet):
-                yield value
+                found.append(value)
             elif name in ("outer", "waiter", "self", "done", "task_status_future"):
-                yield from _behind(value)
+                _add_behind(value, found)
     else:
         owner = getattr(callback, "__self__", None)
         if owner is not None and (isinstance(callback, MethodType) or is_task(owner)):
-            yield from _behind(owner)
+            _add_behind(owner, found)
 
 
-def _behind(value: Any) -> Iterator[Any]:
+def _add_behind(value: Any, found: list[Any]) -> None:
     if is_future(value):
-        yield value
+        found.append(value)
         return
     # as_completed() fills a queue, from which whoever iterates takes.
     getters = getattr(getattr(value, "_done", value), "_getters", None)
     if getters is not None:
-        yield from filter(is_future, list(getters))
+        found += filter(is_future, list(getters))
     elif _host_of(value) is not None:
         completed = getattr(value, "_on_completed_fut", None)
-        yield value if completed is None else completed
+        found.append(value if completed is None else completed)
 
 
 def _host_of(group: Any) -> Any:

@@ -20,11 +20,15 @@ PYTHON, AWAITED, BOUNDARY = range(3)
 # How deep below the thread's root `greenprof run` runs the program.
 _LAUNCHER_DEPTH = 16
 _launchers: list[CodeType] = []
+#: How many there are.
+launchers = 0
 
 
 def leave_out_above(code: CodeType) -> None:
     """Say that a function runs the program: it and its callers are no part of any stack."""
+    global launchers
     _launchers.append(code)
+    launchers += 1
 
 
 def is_run() -> bool:
@@ -37,11 +41,27 @@ def runs_program(code: CodeType) -> bool:
     return any(launcher is code for launcher in _launchers)
 
 
+def launcher_above(codes: Sequence[CodeType]) -> int:
+    """How many of the functions from a thread's root on run the program, or their callers."""
+    for at, code in enumerate(codes[:_LAUNCHER_DEPTH]):
+        if code in _launchers:
+            return at + 1
+    return 0
+
+
 def walk(frame: FrameType | None) -> list[FrameType]:
     """The frames from the root down to `frame`, at most `MAX_DEPTH` of them.
 
-    The walk runs in C without a gap in which another thread could move the stack on.
+    Without what runs the program, and without a gap in which another thread could move the stack on.
     """
+    frames = walk_all(frame)
+    leave_out_launcher(frames)
+    return frames
+
+
+def walk_all(frame: FrameType | None) -> list[FrameType]:
+    """The same frames as `walk` gives, with those of what runs the program."""
+    # The walk runs in C, where no other thread comes in between.
     if frame is None:
         return []
     frames: list[Any] = []
@@ -50,17 +70,13 @@ def walk(frame: FrameType | None) -> list[FrameType]:
     except AttributeError:  # the root's f_back is None, which has none
         frames.pop()
     frames.reverse()
-    leave_out_launcher(frames)
     return frames
 
 
 def leave_out_launcher(frames: list[Any]) -> None:
     """Drop what `leave_out_above` was told of from frames that begin at a thread's root."""
     if _launchers:
-        for at, above in enumerate(frames[:_LAUNCHER_DEPTH]):
-            if above.f_code in _launchers:
-                del frames[: at + 1]
-                break
+        del frames[: launcher_above([frame.f_code for frame in frames[:_LAUNCHER_DEPTH]])]
 
 
 class RawStack:
@@ -71,13 +87,15 @@ class RawStack:
     greenlet that the stack belongs to when it is not the task's. `handed` is the segment that
     what is put below begins with, where that is awaited on behalf of sync code. `leaf` names what
     ends the chain of awaits, `deadline` is when it will. `spawned` is the greenlet that begins with
-    the first frame, where what spawned it belongs above and was left out.
+    the first frame, where what spawned it belongs above and was left out. `form` is a number that
+    stands for all of it but the lines of the frames, 0 without one.
     """
 
     __slots__ = (
         "deadline",
         "edges",
         "error",
+        "form",
         "frames",
         "handed",
         "leaf",
@@ -96,6 +114,7 @@ class RawStack:
         self.spawned: greenlet | None = None
         self.deadline: float | None = None
         self.error: str | None = None
+        self.form = 0
 
     def begin(self, kind: int, crosses: bool) -> None:
         """Start a segment at the next frame."""
@@ -131,6 +150,7 @@ class RawStack:
         """Make sync code the root, and the bridge frame just added the first that it awaits."""
         bridge_frame = self.frames[-1]
         self.owner = owner
+        self.form = 0
         self.frames.clear()
         self.edges.clear()
         self.segments.clear()
@@ -160,6 +180,7 @@ class RawStack:
         if not other.frames:
             return
         moved = len(other.frames)
+        self.form = 0
         self.frames[:0] = other.frames
         self.segments = other.segments + [(at + moved, k, c) for at, k, c in self.segments]
         self.edges = other.edges | {at + moved for at in self.edges}
@@ -168,6 +189,7 @@ class RawStack:
         """Cut off what is below a frame; nothing if it is not there."""
         for at in range(len(self.frames) - 1, -1, -1):
             if self.frames[at] is frame:
+                self.form = 0
                 del self.frames[at + 1 :]
                 self.segments = [one for one in self.segments if one[0] <= at]
                 self.edges = {one for one in self.edges if one <= at}

@@ -12,7 +12,7 @@ greenhack's own loop, Playwright), it is the other way about: the sync code is t
 
 from __future__ import annotations
 
-from inspect import CO_GENERATOR
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -31,7 +31,9 @@ from greenprof.rawstack import (
     leave_out_above,
     leave_out_launcher,
     walk,
+    walk_all,
 )
+from greenprof.shapes import Shape, is_awaited, remember, shape_of, wholes
 from greenprof.switches import CO_AWAITS, Switches
 
 __all__ = [
@@ -52,10 +54,6 @@ __all__ = [
 
 #: Greenlets, or awaits between tasks, put together into one stack.
 MAX_PARTS = 32
-
-CO_RESUMED = CO_AWAITS | CO_GENERATOR
-# Coroutines written as classes.
-_RESUMING = frozenset({"send", "throw", "__next__"})
 
 # A task's own frames come below the innermost of these; uvloop has no frame but the runner's.
 _RUNS_TASKS = frozenset(
@@ -78,17 +76,17 @@ def running(
     runs in a child greenlet has handed control back to the sync code. `above`: with the stacks of
     whoever waits for the task, or what spawned the greenlet (`spawning`; else it is `spawned`).
     """
-    parts, members = _parts(frame, current)
+    parts, forms, members = _parts(frame, current)
     stack = RawStack()
-    first, start, is_tasks = (0, 0, False) if task is None else _find_root(parts, task)
-    _compose(stack, parts, members, first, start, switches)
+    first, start, is_tasks = (0, 0, False) if task is None else _find_root(parts, forms, task)
+    _compose_once(stack, parts, forms, members, first, start, switches)
     if is_tasks and stack.owner is None:
         if above:
             try:
                 stack.put_below(awaiting(task, switches))
             except Exception as error:
                 _cut_short(stack, error)
-    elif not is_tasks and members[0] is not None and not is_hub(parts[0]):
+    elif not is_tasks and members[0] is not None and not forms[0].hub:
         if above:
             _put_spawner_above(stack, members[0])
         else:
@@ -96,7 +94,9 @@ def running(
     return stack, is_tasks
 
 
-def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]:
+def _find_root(
+    parts: list[list[FrameType]], forms: list[Shape], task: Any
+) -> tuple[int, int, bool]:
     """Where a task begins: the part, the index of its root there, and whether it was found."""
     root = awaitables.root_frame(task)
     if root is None:  # compiled code: it begins below the loop
@@ -107,10 +107,7 @@ def _find_root(parts: list[list[FrameType]], task: Any) -> tuple[int, int, bool]
         except ValueError:
             continue
         # An eager task begins inside the coroutine that creates it.
-        for at in range(start):
-            if frames[at].f_code.co_flags & CO_AWAITS:
-                return number, at, True
-        return number, start, True
+        return number, min(start, forms[number].first_await), True
     # greenback puts another coroutine in a task's place while the first one runs. And if the walk
     # came to its limit, the root was cut off: still the task's.
     return _find_below_loop(parts, CO_AWAITS) or (0, 0, len(parts[0]) >= MAX_DEPTH)
@@ -129,27 +126,101 @@ def _find_below_loop(parts: list[list[FrameType]], flags: int) -> tuple[int, int
 
 def _parts(
     frame: FrameType, current: greenlet | None
-) -> tuple[list[list[FrameType]], list[greenlet | None]]:
+) -> tuple[list[list[FrameType]], list[Shape], list[greenlet | None]]:
     """The frames of the running greenlet and of its parents up to a hub, outermost first."""
-    frames = walk(frame)
-    parts = [frames]
+    frames = walk_all(frame)
+    form = shape_of(frames)
+    parts, forms = [frames], [form]
     members = [current]
     parent = current
-    while parent is not None and not is_hub(frames) and len(parts) < MAX_PARTS:
+    while parent is not None and not form.hub and len(parts) < MAX_PARTS:
         child, parent = parent, parent.parent
-        frames = [] if parent is None else walk(parent.gr_frame)
+        frames = [] if parent is None else walk_all(parent.gr_frame)
+        if not frames:
+            break
+        form = shape_of(frames)
         # On a hub, a task's bridge frame may have started the child.
-        if not frames or (is_hub(frames) and bridges.waiter_kept_in(frames[-1]) is not child):
+        if not frames or (form.hub and bridges.waiter_kept_in(frames[-1]) is not child):
             break
         parts.insert(0, frames)
+        forms.insert(0, form)
         members.insert(0, parent)
-    return parts, members
+    return parts, forms, members
 
 
 def is_hub(frames: list[FrameType]) -> bool:
     """Whether a greenlet with these frames, root first, serves everybody."""
     role = bridges.role_of(frames[0].f_code)
     return role is not None and role.part is Part.HUB
+
+
+def _compose_once(
+    stack: RawStack,
+    parts: list[list[FrameType]],
+    forms: list[Shape],
+    members: list[greenlet | None],
+    first: int,
+    start: int,
+    switches: Switches | None,
+) -> None:
+    """`_compose`, as it was done for frames of the same functions before."""
+    gathered = _gather(parts, forms, members, first, start, switches)
+    if gathered is None:
+        _compose(stack, parts, members, first, start, switches)
+        return
+    key, pieces = gathered
+    whole = wholes.get(key)
+    if whole is None:
+        _compose(stack, parts, members, first, start, switches)
+        whole = remember(key, stack, pieces)
+    else:
+        whole.fill(stack, pieces)
+    if whole is not None:
+        stack.form = whole.serial
+
+
+def _gather(
+    parts: list[list[FrameType]],
+    forms: list[Shape],
+    members: list[greenlet | None],
+    first: int,
+    start: int,
+    switches: Switches | None,
+) -> tuple[tuple[int, ...], list[list[FrameType]]] | None:
+    """The frames of a stack in order, and what stands for how they are put together.
+
+    None where sync code is the root of what runs below it.
+    """
+    key: list[int] = []
+    pieces: list[list[FrameType]] = []
+    waiting = None if switches is None else switches.waiting
+    for number in range(first, len(parts)):
+        frames, form = parts[number], forms[number]
+        begin = start if number == first else 0
+        key += (form.serial, begin)
+        candidates: Sequence[int] = form.awaits
+        if waiting and not waiting.keys().isdisjoint(map(id, frames)):
+            seen = (
+                at
+                for at, frame in enumerate(frames[:-1])
+                if id(frame) in waiting and is_awaited(frames[at + 1].f_code)
+            )
+            candidates = sorted({*candidates, *seen})
+        for at in candidates:
+            if at < begin:
+                continue
+            waiter = bridge_frame_waiter(frames[at], switches)
+            if waiter is None:
+                key += (at, 0)
+                continue
+            below = walk_all(waiter.gr_frame)
+            if not below or waiter.parent is None or any(one is waiter for one in members):
+                return None
+            key += (at, shape_of(below).serial)
+            pieces += (frames[begin : at + 1], below)
+            begin = at + 1
+        pieces.append(frames[begin:])
+    return tuple(key), pieces
 
 
 def _compose(
@@ -168,7 +239,7 @@ def _compose(
         roles = bridges.roles_in(frames)
         begin = 0
         for at in _bridge_frames_in(frames, roles, switches):
-            if at == len(frames) - 1 or not _is_awaited(frames[at + 1]):
+            if at == len(frames) - 1 or not is_awaited(frames[at + 1].f_code):
                 continue  # it runs, or has switched to the next part: it awaits nothing now
             waiter = bridge_frame_waiter(frames[at], switches)
             if waiter is None:
@@ -188,12 +259,6 @@ def _compose(
             stack.extend(frames[begin:])
         else:
             stack.extend(frames, roles)
-
-
-def _is_awaited(frame: FrameType) -> bool:
-    """Whether this frame's caller awaits it, rather than calls it."""
-    code = frame.f_code
-    return bool(code.co_flags & CO_RESUMED) or code.co_name in _RESUMING
 
 
 def _bridge_frames_in(

@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"capture"}),
     frozenset({"labels", "idle"}),
     frozenset({"stacks", "loops"}),
+    frozenset({"shapes"}),
     frozenset({"rawstack"}),
     frozenset({"bridges", "awaitables"}),
     frozenset({"switches"}),

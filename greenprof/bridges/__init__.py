@@ -104,6 +104,8 @@ _roles: dict[int, Role] = {}
 _seen: set[int] = set()
 _code_of = attrgetter("f_code")
 _position_of = itemgetter(0)
+#: Grows when what is known of bridges changes.
+age = 0
 _problems: list[str] = []
 _loaded = False
 
@@ -120,7 +122,7 @@ def register_bridge(bridge: Bridge) -> None:
 
 
 def _reindex() -> None:
-    global _by_qualname, _spawners
+    global _by_qualname, _spawners, age
     index: dict[str, list[tuple[str, Role]]] = {}
     for known in _bridges.values():
         for (path, qualname), role in known.roles.items():
@@ -128,6 +130,7 @@ def _reindex() -> None:
     # Replaced, not changed: a sample may be looking.
     _by_qualname = index
     _spawners = tuple(bridge for bridge in _bridges.values() if bridge.spawned_at is not None)
+    age += 1
     _forget_codes()
 
 

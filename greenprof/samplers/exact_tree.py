@@ -14,7 +14,8 @@ from greenprof import bridges
 from greenprof.bridges import Part
 from greenprof.frames import module_of
 from greenprof.samplers.recorder import MAX_GROUPS
-from greenprof.stacks import AWAITED, BOUNDARY, CO_RESUMED, PYTHON
+from greenprof.shapes import CO_RESUMED
+from greenprof.stacks import AWAITED, BOUNDARY, PYTHON
 from greenprof.switches import CO_AWAITS
 
 #: Number of what nobody is known to have called.

@@ -194,12 +194,24 @@ class Following:
         return True
 
 
+# Codes that were asked for, by their ids, which stay taken.
+_keeping: dict[int, tuple[CodeType, bool]] = {}
+
+
 def _keeps(code: CodeType) -> bool:
     """Whether it is a bridge frame that keeps the greenlet that it has switched to."""
-    role = bridges.role_of(code)
-    if role is None or role.part is not Part.BRIDGE_FRAME:
-        return False
-    return bridges.bridge_of(code) in KEEPING
+    known = _keeping.get(id(code))
+    if known is None:
+        role = bridges.role_of(code)
+        keeps = (
+            role is not None
+            and role.part is Part.BRIDGE_FRAME
+            and bridges.bridge_of(code) in KEEPING
+        )
+        if len(_keeping) >= switches.MAX_BRIDGING:
+            _keeping.clear()
+        known = _keeping[id(code)] = code, keeps
+    return known[1]
 
 
 def _nobody() -> None:

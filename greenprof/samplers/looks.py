@@ -155,6 +155,7 @@ def _leave_out_loop(raw: stacks.RawStack) -> None:
             above = min(at + 1, last)
             break
     del raw.frames[:above]
+    raw.form = 0
     kinds = [(max(start - above, 0), kind, crosses) for start, kind, crosses in raw.segments]
     begun = max((n for n, (start, _, _) in enumerate(kinds) if not start), default=0)
     raw.segments[:] = kinds[begun:]

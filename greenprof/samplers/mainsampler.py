@@ -253,11 +253,10 @@ class MainSampler:
 
     def _wall_tick(self, frame: FrameType) -> None:
         now, cpu = time.monotonic_ns(), time.thread_time_ns()
-        loop = loops.running_loop()
-        self._closing.install()
         self._signals += 1
-        if self._signals % UNREAD_CHECK == 0:
-            self._pause_if_unread(loop, now)
+        if self._signals % UNREAD_CHECK == 1:
+            self._closing.install()
+            self._pause_if_unread(loops.running_loop(), now)
         current, asleep = getcurrent(), False
         late = self._held_up(now, cpu)
         if late:
@@ -267,7 +266,8 @@ class MainSampler:
                 return
             now -= late  # it is the moment of the signal that this is a look at
         self.tick(frame, current, now, cpu, asleep=asleep)
-        self.interrupt_waiting(frame)
+        if not self._computing or (self._wall_timer is not None and self._wall_timer.interrupting):
+            self.interrupt_waiting(frame)
         self.following.tick(now)
         if self._probe is not None and self._probe_timer is not None and not self._paused:
             self._probe_timer.arm_once(PROBE_NS)
@@ -356,7 +356,7 @@ class MainSampler:
         if now <= clock.wall_ns:
             return  # somebody else has accounted for it
         position = id(frame), frame.f_lasti, id(current)
-        if self._rests(position, now, cpu):
+        if self._rest is not None and self._rests(self._rest, position, now, cpu):
             return
         accounted: set[int] = set()
         # First, for it may be interrupted for good: the next tick then has the time of this one.
@@ -369,8 +369,8 @@ class MainSampler:
             # A long call in C, which is one look: those before it have no part in its time.
             self._account.settle()
         self._account.used(used)
-        who = self._who(current)
-        self._resolve_probe(now, cpu, who)
+        if self._probe is not None:
+            self._resolve_probe(now, cpu, self._who(current))
         self._computing = False
         self._rest = None
         self._saturated = None
@@ -388,6 +388,7 @@ class MainSampler:
             # It hardly waited at all, and is not looked at again to see whether it does now.
             self._add_computing(seen, elapsed, used)
         elif self._probe_timer is not None and get_ident() == self._ledger.main_ident:
+            who = self._who(current)
             self._probe = Probe(seen.group, seen.thread, seen.node, elapsed, used, who, seen.span)
         elif 2 * used >= since:
             self._add_computing(seen, elapsed, used)
@@ -423,10 +424,9 @@ class MainSampler:
         self.missed += max(0, round(elapsed / self._period_ns) - 1)
         return elapsed, used
 
-    def _rests(self, position: tuple[int, int, int], now: int, cpu: int) -> bool:
+    def _rests(self, rest: Rest, position: tuple[int, int, int], now: int, cpu: int) -> bool:
         """Account for a thread that has nothing to do as at the last tick, if that is so."""
-        rest = self._rest
-        if rest is None or position != rest.position or cpu - self.clock.cpu_ns > STILL_NS:
+        if position != rest.position or cpu - self.clock.cpu_ns > STILL_NS:
             return False
         elapsed, used = self._advance(now, cpu)
         self._saturated = None

@@ -106,32 +106,38 @@ class Recorder:
     def node(self, raw: RawStack, below: int = -1) -> int:
         """The id of a stack, or of one below another (-1: none)."""
         frames = raw.frames
-        codes = list(map(_code_of, frames))
         try:
-            offsets = list(map(_lasti_of, frames))
+            offsets = tuple(map(_lasti_of, frames))
         except AttributeError:  # lines that a library kept have no bytecode offset
-            offsets = [position_of(frame)[1] for frame in frames]
-        ids = tuple(map(id, codes))
-        key = hash(
-            (
-                ids,
-                tuple(offsets),
-                tuple(raw.segments),
-                tuple(sorted(raw.edges)),
-                raw.leaf,
-                below,
+            offsets = tuple([position_of(frame)[1] for frame in frames])
+        codes: list[CodeType] = []
+        first = raw.segments[0] if raw.segments else None
+        if raw.form:
+            key = hash((raw.form, offsets, first, raw.leaf, below))
+        else:
+            codes = list(map(_code_of, frames))
+            key = hash(
+                (
+                    tuple(map(id, codes)),
+                    offsets,
+                    tuple(raw.segments),
+                    tuple(sorted(raw.edges)),
+                    raw.leaf,
+                    below,
+                )
             )
-        )
         found = self._remembered.get(key)
         if found is not None:
             return found
+        codes = codes or list(map(_code_of, frames))
+        ids = tuple(map(id, codes))
         node = below
         kinds = raw.kinds()
         # Most stacks differ from others at their inner end alone.
         known = 0
         for end in range(CHUNK, len(codes), CHUNK):
             here = slice(known, end)
-            part = hash((node, ids[here], tuple(offsets[here]), tuple(kinds[here])))
+            part = hash((node, ids[here], offsets[here], tuple(kinds[here])))
             found = self._parts.get(part)
             if found is None:
                 for code, offset, (kind, crosses) in zip(

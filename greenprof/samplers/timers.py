@@ -97,7 +97,8 @@ class Timer:
         self._pid = 0
         self._handling = False
         self._giving_back = False
-        self._interrupts = False
+        #: Whether system calls that the signal meets end.
+        self.interrupting = False
 
     def open(self) -> None:
         """Take a signal, and make the timer. Raises TimerUnavailableError."""
@@ -143,8 +144,8 @@ class Timer:
 
         Python's own calls bear either; libraries in C are used to the second. From any thread.
         """
-        if self._handling and interrupt != self._interrupts:
-            self._interrupts = interrupt
+        if self._handling and interrupt != self.interrupting:
+            self.interrupting = interrupt
             signal.siginterrupt(self.signum, interrupt)
 
     def displaced(self) -> bool:

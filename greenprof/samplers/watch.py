@@ -110,13 +110,25 @@ class _Above(NamedTuple):
     within_ns: int
 
 
+class _KeptAbove(NamedTuple):
+    """It holds while who is `told` that the task is done is there, and `waiting` waits for `future`.
+
+    All but the stack by weak references.
+    """
+
+    found: _Above
+    told: Any
+    waiting: Any
+    future: Any
+
+
 class Tasks:
     """The tasks and greenlets that were seen, and their groups."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._known: dict[int, Known] = {}
-        self._aboves: dict[tuple[int, int, int], tuple[_Above, ref[Any], Any]] = {}
+        self._aboves: dict[int, _KeptAbove] = {}
         self._prune_at = 4096
 
     def find(self, task: Any) -> Known:
@@ -155,20 +167,22 @@ class Tasks:
 
     def _above(self, task: Any, now_ns: int) -> _Above:
         """The stack of whoever waits for a task: the same one for all that it waits for."""
-        waiting, group = awaitables.awaited_by(task)
+        # To find out who waits takes longer than to see that it still waits for the same.
+        told = awaitables.told_by(task)
+        kept = self._aboves.get(id(told))
+        if (
+            told is not None
+            and kept is not None
+            and now_ns < kept.found.within_ns
+            and kept.told() is told
+            and (waiting := kept.waiting()) is not None
+            and (future := awaitables.waiter_of(waiting)) is not None
+            and kept.future() is future
+        ):
+            return kept.found
+        waiting, _ = awaitables.awaited_by(task)
         if waiting is None:
             return _Above(-1, None, None, None, now_ns + RECHECK_NS)
-        future = awaitables.waiter_of(waiting)
-        key = id(waiting), id(future), id(group)
-        kept = self._aboves.get(key)
-        if (
-            kept is not None
-            and now_ns < kept[0].within_ns
-            and kept[1]() is waiting
-            and kept[2] is not None
-            and kept[2]() is future
-        ):
-            return kept[0]
         raw = stacks.awaiting(task, switches.of_thread(get_ident()))
         raw.leaf = None
         found = _Above(
@@ -178,10 +192,12 @@ class Tasks:
             labels.route_of(raw.frames),
             now_ns + (MAX_AGE_NS if raw.frames else RECHECK_NS),
         )
-        if future is not None:
+        future = awaitables.waiter_of(waiting)
+        references = _weakly(told), _weakly(waiting), _weakly(future)
+        if None not in references:
             if len(self._aboves) >= MAX_ABOVES:
                 self._aboves.clear()
-            self._aboves[key] = found, ref(waiting), _weakly(future)
+            self._aboves[id(told)] = _KeptAbove(found, *references)
         return found
 
     def meet(self, known: Known, task: Any, raw: stacks.RawStack) -> int:
