@@ -174,7 +174,8 @@ def _request_of(frames: list[Any]) -> Any:
     keys = list(map(id, codes))
     if not _looked_at.issuperset(keys):
         for code in codes:
-            _look_at(code)
+            if id(code) not in _looked_at:
+                _look_at(code)
     if _places.keys().isdisjoint(keys):
         return None
     for frame, key in zip(above, keys, strict=True):

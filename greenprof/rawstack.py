@@ -88,7 +88,8 @@ class RawStack:
     what is put below begins with, where that is awaited on behalf of sync code. `leaf` names what
     ends the chain of awaits, `deadline` is when it will. `spawned` is the greenlet that begins with
     the first frame, where what spawned it belongs above and was left out. `form` is a number that
-    stands for all of it but the lines of the frames, 0 without one.
+    stands for all of it but the lines of the frames, 0 without one. `hub`: whether it is the stack
+    of a greenlet that serves everybody, as it runs.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class RawStack:
         "form",
         "frames",
         "handed",
+        "hub",
         "leaf",
         "owner",
         "segments",
@@ -115,6 +117,7 @@ class RawStack:
         self.deadline: float | None = None
         self.error: str | None = None
         self.form = 0
+        self.hub = False
 
     def begin(self, kind: int, crosses: bool) -> None:
         """Start a segment at the next frame."""

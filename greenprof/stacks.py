@@ -86,11 +86,14 @@ def running(
                 stack.put_below(awaiting(task, switches))
             except Exception as error:
                 _cut_short(stack, error)
-    elif not is_tasks and members[0] is not None and not forms[0].hub:
-        if above:
-            _put_spawner_above(stack, members[0])
-        else:
-            stack.spawned = members[0]
+    elif not is_tasks:
+        stack.hub = forms[0].hub
+        outermost = members[0]
+        if outermost is not None and outermost.parent is not None and not stack.hub:
+            if above:
+                _put_spawner_above(stack, outermost)
+            else:
+                stack.spawned = outermost
     return stack, is_tasks
 
 
@@ -163,34 +166,7 @@ def _compose_once(
     start: int,
     switches: Switches | None,
 ) -> None:
-    """`_compose`, as it was done for frames of the same functions before."""
-    gathered = _gather(parts, forms, members, first, start, switches)
-    if gathered is None:
-        _compose(stack, parts, members, first, start, switches)
-        return
-    key, pieces = gathered
-    whole = wholes.get(key)
-    if whole is None:
-        _compose(stack, parts, members, first, start, switches)
-        whole = remember(key, stack, pieces)
-    else:
-        whole.fill(stack, pieces)
-    if whole is not None:
-        stack.form = whole.serial
-
-
-def _gather(
-    parts: list[list[FrameType]],
-    forms: list[Shape],
-    members: list[greenlet | None],
-    first: int,
-    start: int,
-    switches: Switches | None,
-) -> tuple[tuple[int, ...], list[list[FrameType]]] | None:
-    """The frames of a stack in order, and what stands for how they are put together.
-
-    None where sync code is the root of what runs below it.
-    """
+    """What `_compose` does, as it was done for frames of the same functions before."""
     key: list[int] = []
     pieces: list[list[FrameType]] = []
     waiting = None if switches is None else switches.waiting
@@ -215,12 +191,21 @@ def _gather(
                 continue
             below = walk_all(waiter.gr_frame)
             if not below or waiter.parent is None or any(one is waiter for one in members):
-                return None
+                # Sync code may be the root of what runs below it.
+                _compose(stack, parts, members, first, start, switches)
+                return
             key += (at, shape_of(below).serial)
             pieces += (frames[begin : at + 1], below)
             begin = at + 1
-        pieces.append(frames[begin:])
-    return tuple(key), pieces
+        pieces.append(frames[begin:] if begin else frames)
+    known = tuple(key)
+    whole = wholes.get(known)
+    if whole is None:
+        _compose(stack, parts, members, first, start, switches)
+        whole = remember(known, stack, pieces)
+    else:
+        whole.fill(stack, pieces)
+    stack.form = 0 if whole is None else whole.serial
 
 
 def _compose(

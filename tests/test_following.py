@@ -146,7 +146,7 @@ def sleeper():
     gevent.sleep(0.3)
 
 with greenprof.Profiler(200, awaits=False) as profiler:
-    burn(0.02)
+    burn(0.06)
     assert greenlet.gettrace() is None
     gevent.joinall([gevent.spawn(sleeper) for _ in range(4)])
     assert greenlet.gettrace() is None

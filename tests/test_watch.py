@@ -38,7 +38,7 @@ class Watched:
     def tick(self, elapsed_ns: int = PERIOD_NS, accounted: set[int] | None = None) -> None:
         self.now_ns += elapsed_ns
         before = sum(sample[0] for sample in self.recorder._samples.values())
-        self.watch.tick(self.now_ns, [asyncio.get_running_loop()], accounted or set())
+        self.watch.tick(self.now_ns, accounted or set())
         after = sum(sample[0] for sample in self.recorder._samples.values())
         self.looks.append(after - before)
 
@@ -81,7 +81,7 @@ def test_looks_are_bounded_and_stand_for_everybody(number: int) -> None:
         me = {id(asyncio.current_task())}
         for _ in range(30):
             watched.tick(accounted=me)
-        watched.watch.settle(watched.now_ns + 1, [asyncio.get_running_loop()])
+        watched.watch.settle(watched.now_ns + 1)
         await cancel(tasks)
 
     watched = run(test)
@@ -289,12 +289,12 @@ def test_the_copy_of_the_registry_takes_a_small_part_of_all_time(
     monkeypatch.setattr(loops, "task_refs", slow_copy)
     for _ in range(1000):
         clock_ns += PERIOD_NS
-        watched.watch.tick(clock_ns, [], set())
+        watched.watch.tick(clock_ns, set())
     assert len(copies) == pytest.approx(1000 * PERIOD_NS * watch_module.REFRESH_BUDGET / MS, abs=2)
     # Of a few tasks it never costs that much: somebody else ran in the middle of it.
     monkeypatch.setattr(loops, "task_refs", lambda seen: slow_copy(seen)[:5])
     copies.clear()
     for _ in range(1000):
         clock_ns += PERIOD_NS
-        watched.watch.tick(clock_ns, [], set())
+        watched.watch.tick(clock_ns, set())
     assert len(copies) > 150

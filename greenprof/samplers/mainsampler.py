@@ -48,6 +48,8 @@ LATE = 0.25
 LONG_PERIODS = 3
 #: The wake-up descriptor is looked at every so many ticks.
 UNREAD_CHECK = 16
+#: The tracer is seen to so often.
+FOLLOW_NS = 15_000_000
 #: So long no signals are sent when a loop begins to close its wake-up socket.
 QUIET_NS = 20_000_000
 
@@ -99,6 +101,7 @@ class MainSampler:
         self._paused = False
         self._quiet_until_ns = 0
         self._signals = 0
+        self._followed_ns = 0
         self._wall_look = self._wall_tick
         self._due = False
         self._account = CpuAccount(ledger.recorder)
@@ -268,7 +271,9 @@ class MainSampler:
         self.tick(frame, current, now, cpu, asleep=asleep)
         if not self._computing or (self._wall_timer is not None and self._wall_timer.interrupting):
             self.interrupt_waiting(frame)
-        self.following.tick(now)
+        if now - self._followed_ns >= FOLLOW_NS:
+            self._followed_ns = now
+            self.following.tick(now)
         if self._probe is not None and self._probe_timer is not None and not self._paused:
             self._probe_timer.arm_once(PROBE_NS)
         self._account_for_handler(cpu)
@@ -395,11 +400,13 @@ class MainSampler:
         else:
             self._ledger.add(seen, State.BLOCKED, elapsed, 0)
         ident = self._ledger.main_ident
-        waiting = self._observer.suspended_main(ident, current, elapsed, accounted)
+        waiting = None
+        if current is not None and current.parent is not None:
+            waiting = self._observer.suspended_main(ident, current, elapsed, accounted)
         if idles:
             where = seen.group, seen.thread, seen.node, seen.span
             self._rest = Rest(position, where, waiting, accounted)
-        self._observer.watch.tick(now, self._observer.loops(), accounted)
+        self._observer.watch.tick(now, accounted)
 
     def _span_of_call(self, frame: FrameType) -> int:
         """A number for the span of a thread in a call, whose context only its handler can ask."""
@@ -439,12 +446,14 @@ class MainSampler:
         if rest.waiting is not None:
             group, thread, node, span = rest.waiting
             recorder.add(group, thread, node, State.AWAITING, elapsed, 0, span)
-        self._observer.watch.tick(now, self._observer.loops(), set(rest.accounted))
+        self._observer.watch.tick(now, set(rest.accounted))
         return True
 
     def _add_computing(self, seen: Observation, elapsed: int, used: int) -> None:
         self._computing = True
-        self._ledger.add(seen, State.ON_CPU, elapsed, 0)
+        self._ledger.recorder.add(
+            seen.group, seen.thread, seen.node, State.ON_CPU, elapsed, 0, seen.span
+        )
         weight = weight_of(elapsed, used, self._period_ns)
         self._account.saw(seen.group, seen.thread, seen.node, weight, seen.span)
 
@@ -473,7 +482,7 @@ class MainSampler:
         """Record what waits for a second look or for its part of the CPU time. With the turn."""
         self._settle_probe(State.ON_CPU)
         self._account.settle()
-        self._observer.watch.settle(time.monotonic_ns(), self._observer.loops())
+        self._observer.watch.settle(time.monotonic_ns())
 
 
 def _sleeps() -> int:

@@ -128,7 +128,8 @@ class Observer:
         loop = self._finder.find(ident, frames, current)
         if loop is not None:
             self._loop_threads[id(loop)] = ident
-        task = loops.current_task(loop)
+        task = None if loop is None else loops.current_task(loop)
+        index, group = self._thread(ident)
         raw, is_tasks = stacks.running(frame, current, followed, task, above=False)
         in_task = True
         known = None
@@ -140,23 +141,21 @@ class Observer:
         else:
             node = self.recorder.node(raw)
         if raw.owner is not None:
-            group = self.thread_group(ident)
             accounted.add(id(raw.owner))
             accounted.add(id(task))
         elif known is not None:
             group = self.tasks.meet(known, task, raw)
             accounted.add(id(task))
-        elif current is not None and self.watch.below_hub(current):
+        elif current is not None and current.parent is not None and self.watch.below_hub(current):
             group = self.tasks.meet(self.tasks.find(current), current, raw)
         else:
             in_task = False
-            group = self.thread_group(ident)
             if self._runs_loop(raw, current, loop):
                 group = self._loop_group(ident)
         if current is not None:
             accounted.add(id(current))
         span = self.recorder.spans.here() if ident == get_ident() else self._span_of(task, raw)
-        return Observation(raw, ident, group, self.thread_index(ident), node, in_task, span)
+        return Observation(raw, ident, group, index, node, in_task, span)
 
     def _span_of(self, task: Any, raw: stacks.RawStack) -> int:
         """The span of what runs in another thread: its task's; a plain thread's is not known."""
@@ -165,7 +164,7 @@ class Observer:
         return spans.of_greenlet(raw.owner) if found < 0 else found
 
     def _runs_loop(self, raw: stacks.RawStack, current: greenlet | None, loop: Any) -> bool:
-        if raw.frames and stacks.is_hub(raw.frames):
+        if raw.hub:
             if current is not None:
                 self.watch.add_hub(current)
             return True

@@ -207,7 +207,7 @@ class ThreadSampler:
         observer.recorder.spans.prune()
         watch = observer.watch
         if now - watch.ticked_ns > OVERDUE * self._ledger.period_ns:
-            watch.tick(now, observer.loops(), set())
+            watch.tick(now, set())
 
     def _meet(self, ident: int, now: int) -> None:
         self._busy_until_ns = now + BUSY_NS

@@ -38,11 +38,11 @@ MAX_LOOK_NS = 500_000
 #: A stack that was rebuilt longer ago than this is rebuilt: its callers may have changed.
 MAX_AGE_NS = 2_000_000_000
 #: A copy of the registry of tasks costs time in proportion to their number: this part of all time.
-REFRESH_BUDGET = 0.001
+REFRESH_BUDGET = 0.0005
 #: What it costs at least: where there is next to nothing to copy, it is not done at each tick.
-REFRESH_LEAST_NS = 25_000
+REFRESH_LEAST_NS = 12_500
 #: What it costs at most: this, and so much for each task.
-REFRESH_NS = 50_000
+REFRESH_NS = 25_000
 REFRESH_EACH_NS = 300
 #: A task that nobody waits for may be waited for a moment later.
 RECHECK_NS = 50_000_000
@@ -235,16 +235,16 @@ class Rotation:
         self._references: list[Any] = []
         self._at = 0
         self._step = 1
-
-    def __len__(self) -> int:
-        return len(self._references)
+        #: How many there are.
+        self.size = 0
 
     def refill(self, references: list[Any]) -> None:
         """Replace the references; go on with those that are likely to be next."""
-        earlier, self._references = self._references, references
-        size = max(len(references), 1)
-        if size == len(earlier):
+        earlier, self._references = self.size, references
+        self.size = len(references)
+        if self.size == earlier:
             return
+        size = max(self.size, 1)
         # To shuffle them would hold the program up for milliseconds where there are thousands.
         self._at = int(self._random.random() * size)
         self._step = 1 + int(self._random.random() * size)
@@ -253,7 +253,7 @@ class Rotation:
 
     def take(self, count: int) -> list[Any]:
         """The next ones in turn, at most as many as there are."""
-        size = len(self._references)
+        size = self.size
         if count >= size:
             return self._references
         taken = []
@@ -265,6 +265,9 @@ class Rotation:
 
 class Host(Protocol):
     """What a watch asks of the sampler that owns it."""
+
+    def loops(self) -> list[Any]:
+        """The event loops that were seen."""
 
     def thread_of_loop(self, loop: Any) -> int:
         """The identity of the thread that runs a loop."""
@@ -298,7 +301,7 @@ class Watch:
         #: When looks stood for the time before last, and when the last tick was.
         self.last_ns = self.ticked_ns = time.monotonic_ns()
 
-    def tick(self, now_ns: int, loops_seen: list[Any], accounted: set[int]) -> None:
+    def tick(self, now_ns: int, accounted: set[int]) -> None:
         """Look at a part of whoever is suspended.
 
         `accounted` are the ids of the tasks and greenlets whose time since the last tick was
@@ -311,19 +314,21 @@ class Watch:
             self._credit_ns = min(self._credit_ns + earned, CREDIT_NS)
             self._missed = self._missed or since > 2 * self._period_ns
             if self._credit_ns >= 0:
-                self._look(now_ns, loops_seen, accounted)
+                self._look(now_ns, accounted)
 
-    def settle(self, now_ns: int, loops_seen: list[Any]) -> None:
+    def settle(self, now_ns: int) -> None:
         """Look once more, for the time since the last look, if that is more than a tick's."""
         if now_ns - self.last_ns > 2 * self._period_ns:
             self.ticked_ns = now_ns
-            self._look(now_ns, loops_seen, set())
+            self._look(now_ns, set())
 
-    def _look(self, now_ns: int, loops_seen: list[Any], accounted: set[int]) -> None:
+    def _look(self, now_ns: int, accounted: set[int]) -> None:
         elapsed = self._elapsed_ns = now_ns - self.last_ns
         self.last_ns = now_ns
-        self._refresh(now_ns, loops_seen)
-        known = len(self._task_refs) + len(self._greenlet_refs)
+        # Even where there are as many as before, they may be others.
+        if (now_ns - self._refreshed_ns) * REFRESH_BUDGET >= self._refresh_cost_ns:
+            self._refresh(now_ns)
+        known = self._task_refs.size + self._greenlet_refs.size
         if not known:
             return
         began = time.monotonic_ns()
@@ -334,10 +339,10 @@ class Watch:
             (self._task_refs, self._look_at_task),
             (self._greenlet_refs, self._look_at_greenlet),
         ):
-            if not len(rotation):
+            if not rotation.size:
                 continue
-            taken = rotation.take(max(1, round(share * len(rotation))))
-            weight = elapsed * len(rotation) // len(taken)
+            taken = rotation.take(max(1, round(share * rotation.size)))
+            weight = elapsed * rotation.size // len(taken)
             for entry in taken:
                 look(entry, weight, now_ns, accounted)
             looked += len(taken)
@@ -347,13 +352,10 @@ class Watch:
         self._credit_ns -= cost * looked
         self._missed = False
 
-    def _refresh(self, now_ns: int, loops_seen: list[Any]) -> None:
-        # Even where there are as many as before, they may be others.
-        if (now_ns - self._refreshed_ns) * REFRESH_BUDGET < self._refresh_cost_ns:
-            return
+    def _refresh(self, now_ns: int) -> None:
         began = time.monotonic_ns()
         self._refreshed_ns = now_ns
-        self._task_refs.refill(loops.task_refs(loops_seen))
+        self._task_refs.refill(loops.task_refs(self._host.loops()))
         self._greenlet_refs.refill(
             [
                 (reference, state)
@@ -364,7 +366,7 @@ class Watch:
                 and not state.is_awaited_for(found)
             ]
         )
-        known = len(self._task_refs) + len(self._greenlet_refs)
+        known = self._task_refs.size + self._greenlet_refs.size
         # Whoever interrupted it (another thread, the garbage collector) is not what it costs: new
         # tasks would be out of sight for seconds.
         took_ns = min(time.monotonic_ns() - began, REFRESH_NS + known * REFRESH_EACH_NS)
@@ -382,6 +384,8 @@ class Watch:
         kind = self._kinds.get(id(found))
         if kind is not None and kind[0]() is found:
             return kind[1]
+        if found.gr_frame is None:
+            return False
         frames = stacks.walk(found.gr_frame)
         if not frames:
             return False
