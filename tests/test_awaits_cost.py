@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from pathlib import Path
@@ -14,9 +15,9 @@ from sqlalchemy.util import greenlet_spawn
 
 import greenprof
 from greenprof.profiles import Profile
-from greenprof.samplers import budget
+from greenprof.samplers import awaits, budget
 from greenprof.samplers.awaits import AwaitAccount
-from greenprof.samplers.budget import CREDIT_NS, EACH, SHARE, WHOLE, Budget
+from greenprof.samplers.budget import CREDIT_NS, DEBT_NS, EACH, SHARE, WHOLE, Budget
 from tests.await_truth import Counted
 from tests.cli_programs import write_program
 from tests.running import run_greenprof
@@ -60,57 +61,123 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 class Program:
     """Awaits one after another, each `every_ns`, that cost `cost_ns` to count."""
 
-    def __init__(self, clock: Clock, every_ns: int, cost_ns: int) -> None:
+    def __init__(self, clock: Clock, every_ns: int = 1_000_000, cost_ns: int = 100_000) -> None:
         self.budget = Budget(0)
-        self.now_ns = self.counted = self.not_counted = 0
-        self._clock, self._every_ns, self._cost_ns = clock, every_ns, cost_ns
+        self.now_ns = 0
+        self.every_ns, self.cost_ns = every_ns, cost_ns
+        #: When those began that were counted, and those that were not.
+        self.counted: list[int] = []
+        self.left_out: list[int] = []
+        self._clock = clock
+
+    @property
+    def taken_ns(self) -> float:
+        return len(self.counted) * WHOLE * self.cost_ns
 
     def run(self, seconds: float) -> list[int]:
         """When a pause began, in nanoseconds."""
         pauses = []
         until_ns = self.now_ns + round(seconds * 1e9)
         while self.now_ns < until_ns:
-            self.now_ns += self._every_ns
+            self.now_ns += self.every_ns
             if self.budget.is_paused(self.now_ns):
-                self.not_counted += 1
+                self.left_out.append(self.now_ns)
+                continue
+            if self.now_ns >= self.budget.burst_until_ns and self.budget.end_burst(self.now_ns):
+                pauses.append(self.now_ns)
+                self.left_out.append(self.now_ns)
                 continue
             begun_ns = self.budget.begin()
-            self._clock.now_ns += self._cost_ns
-            self.counted += 1
+            self._clock.now_ns += self.cost_ns
+            self.counted.append(self.now_ns)
             if begun_ns and self.budget.end(begun_ns, self.now_ns):
                 pauses.append(self.now_ns)
         return pauses
 
 
 def test_what_is_cheap_is_not_paused(clock: Clock) -> None:
-    program = Program(clock, every_ns=1_000_000, cost_ns=3_300)
+    program = Program(clock, cost_ns=2_400)
     assert program.run(60) == []
     assert program.budget.counted_ns(program.now_ns) == (program.now_ns, program.now_ns)
 
 
-@pytest.mark.parametrize("cost_ns", [25_000, 100_000, 900_000])
-def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int) -> None:
-    program = Program(clock, every_ns=1_000_000, cost_ns=cost_ns)
-    pauses = program.run(300)
-    assert pauses
-    taken_ns = program.counted * WHOLE * cost_ns
-    allowed_ns = SHARE * 300e9 + CREDIT_NS
-    assert 0.9 * (allowed_ns - CREDIT_NS) < taken_ns < allowed_ns + EACH * WHOLE * cost_ns
+@pytest.mark.parametrize(
+    ("cost_ns", "least"),
+    # A burst has its least length: what costs that much leaves something over.
+    [(25_000, 0.9), (100_000, 0.9), (900_000, 0.3)],
+)
+def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int, least: float) -> None:
+    program = Program(clock, cost_ns=cost_ns)
+    assert program.run(300)
+    ahead_ns = CREDIT_NS + DEBT_NS + EACH * WHOLE * cost_ns
+    assert least * SHARE * 300e9 < program.taken_ns < SHARE * 300e9 + ahead_ns
     counted_ns, whole_ns = program.budget.counted_ns(program.now_ns)
     assert whole_ns == program.now_ns
     assert counted_ns / whole_ns == pytest.approx(
-        program.counted / (program.counted + program.not_counted), rel=0.1
+        len(program.counted) / (len(program.counted) + len(program.left_out)), rel=0.1
     )
 
 
+def test_it_counts_in_many_short_bursts(clock: Clock) -> None:
+    """A run of seconds has many of them, in all its parts, and in no step with the program."""
+    program = Program(clock, every_ns=200_000, cost_ns=15_000)
+    pauses = program.run(6)
+    assert len(pauses) > 12
+    for second in range(6):
+        seen = [at_ns for at_ns in program.counted if at_ns // 10**9 == second]
+        assert len(seen) > 50
+    assert len(program.counted) * WHOLE * 15_000 < CREDIT_NS + DEBT_NS + SHARE * 6e9
+    between = [later - one for one, later in itertools.pairwise(pauses)]
+    assert max(between) < 1.5e9
+    assert len({round(one / 1e7) for one in between}) > len(between) / 3
+
+
+def test_what_takes_turns_is_counted_alike(clock: Clock) -> None:
+    """Many awaits for a moment, then few: the same part of either."""
+    program = Program(clock, cost_ns=5_000)
+    many = few = 0
+    for _ in range(1_000):
+        program.every_ns = 200_000
+        before = len(program.counted)
+        program.run(0.1)
+        many += len(program.counted) - before
+        program.every_ns = 2_000_000
+        before = len(program.counted)
+        program.run(0.1)
+        few += len(program.counted) - before
+    assert many / few == pytest.approx(10, rel=0.25)
+
+
 def test_a_quiet_hour_pays_for_a_moment_only(clock: Clock) -> None:
-    program = Program(clock, every_ns=1_000_000, cost_ns=100_000)
+    program = Program(clock)
     program.run(1)
     program.now_ns += 3600 * 10**9
-    began_ns = program.now_ns
-    (pause, *_) = program.run(60)
-    # The credit, of which 0.15 less what is earned goes each second.
-    assert (pause - began_ns) / 1e9 == pytest.approx(CREDIT_NS / (0.15 - SHARE) / 1e9, rel=0.05)
+    before_ns = program.taken_ns
+    program.run(10)
+    ahead_ns = CREDIT_NS + DEBT_NS + EACH * WHOLE * program.cost_ns
+    assert program.taken_ns - before_ns < SHARE * 10e9 + ahead_ns
+
+
+def test_what_is_rare_and_dear_counts_for_itself(clock: Clock) -> None:
+    """Not for all others if it is looked at by chance, and not for nothing if it is not."""
+    found = Budget(0)
+
+    def look(cost_ns: int) -> int:
+        clock.now_ns += cost_ns
+        return cost_ns
+
+    measured = found.exactly(look)
+    dear_ns = CREDIT_NS // 4
+    for _ in range(2 * EACH):
+        begun_ns = found.begin()
+        if begun_ns:
+            assert measured(dear_ns) == dear_ns
+            assert not found.end(begun_ns, 0)
+    begun_ns = 0
+    while not begun_ns:
+        begun_ns = found.begin()
+    measured(2 * dear_ns)
+    assert found.end(begun_ns, 0)
 
 
 def test_awaits_that_do_nothing_are_not_all_counted() -> None:
@@ -144,10 +211,16 @@ def test_those_that_take_their_time_are_all_counted() -> None:
     assert counted.account.warnings == []
 
 
-def test_it_goes_on_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was open when it began is forgotten; what begins later is counted, and right."""
-    monkeypatch.setattr(budget, "CREDIT_NS", 0)
-    monkeypatch.setattr(budget, "RESUMED_NS", 0)
+@pytest.fixture
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is looked at takes more than there is."""
+    for name in ("CREDIT_NS", "DEBT_NS"):
+        monkeypatch.setattr(budget, name, 0)
+
+
+@pytest.mark.usefixtures("nothing_ahead")
+def test_it_goes_on_after_a_pause() -> None:
+    """What begins in a pause is not counted; what begins later is, and is right."""
     counts = []
 
     async def later() -> None:
@@ -156,10 +229,11 @@ def test_it_goes_on_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(AwaitAccount(sparing=True))
 
     def program() -> None:
-        for _ in range(10):
-            many(EACH + 1)  # one is looked at, and takes more than there is
+        for _ in range(5):
+            many(100 * EACH)
             found: Any = counted.account._budget
-            while found.is_paused(time.monotonic_ns()):
+            assert found.paused_until_ns
+            while counted.account._pauses(time.monotonic_ns()):
                 await_(nothing())
             await_(later())
             counts.append(counted.row("later").count)
@@ -169,9 +243,51 @@ def test_it_goes_on_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(greenlet_spawn(program))
     finally:
         counted.account.stop()
-    assert counts == list(range(1, 11))
+    assert counts == list(range(1, 6))
     assert counted.row("later").min_ns >= 20_000_000
     assert counted.account.warnings
+
+
+@pytest.mark.parametrize("closing_s", [1.0, 0.03])
+def test_what_is_open_when_a_pause_begins(
+    monkeypatch: pytest.MonkeyPatch, closing_s: float
+) -> None:
+    """It is counted to its end: else those that take long would be left out. But not for ever."""
+    monkeypatch.setattr(awaits, "CLOSING_NS", round(closing_s * 1e9))
+    counted = Counted(AwaitAccount(sparing=True))
+
+    async def long() -> None:
+        await asyncio.sleep(0.1)
+
+    async def too_late() -> None:
+        await asyncio.sleep(0.01)
+
+    def pause() -> None:
+        await_(short())
+        counted.account.charge(20 * CREDIT_NS, time.monotonic_ns())
+        assert not counted.account.is_paused(time.monotonic_ns())
+        for _ in range(5):
+            await_(too_late())
+
+    async def main() -> None:
+        await asyncio.gather(greenlet_spawn(await_, long()), greenlet_spawn(pause))
+        assert counted.account.is_paused(time.monotonic_ns())
+
+    counted.account.start()
+    try:
+        asyncio.run(main())
+    finally:
+        counted.account.stop()
+    counts = {row.awaited.rpartition(".")[2]: row.count for row in counted.rows()}
+    if closing_s == 1:
+        assert counts == {"short": 1, "long": 1}
+        assert counted.row("long").min_ns >= 0.09e9
+        assert len(counted.account.warnings) == 1
+    else:
+        assert counts == {"short": 1}
+        assert any(
+            text.startswith("1 awaits were not counted") for text in counted.account.warnings
+        )
 
 
 def test_what_begins_where_it_is_handed_over_too() -> None:

@@ -294,7 +294,7 @@ def test_lazy_loads_on_a_real_database(url: str, traced: bool) -> None:
     async def main() -> None:
         orders = [Order(id=n, lines=[Line(id=n)]) for n in range(1, ORDERS + 1)]
         async with database(url, orders) as engine:
-            with beside_spans(traced), greenprof.profile() as profiler:
+            with beside_spans(traced), greenprof.profile(awaits=True) as profiler:
                 for _ in range(3):
                     await asyncio.create_task(use(lazy_lines, engine), name="lazy 1")
                 await asyncio.create_task(use(different_queries, engine), name="different")

@@ -105,10 +105,14 @@ class Handovers:
 
     def _clear(self) -> None:
         """Let all open awaits be: they are another process's, or nobody wants them any more."""
+        self._clear_open()
+        self._greenlets.clear()
+
+    def _clear_open(self) -> None:
+        """The same, and there will be others: who is a hub is remembered."""
         hubs = {0: None} if 0 in self.open else {}
         self.open.clear()
         self.open.update(hubs)
-        self._greenlets.clear()
 
     def _other(self, origin: greenlet, target: greenlet, frame: FrameType | None) -> None:
         """Take note of a switch that hands nothing over."""

@@ -36,6 +36,12 @@ DEFAULT_REPEAT_MIN = 10
 MAX_SITES = 10_000
 #: Nodes of the tree of sites' stacks.
 MAX_NODES = 100_000
+#: Awaits that are open when a pause begins are counted all the same if they end within this time, as
+#: long as the switches until then cost no more than that.
+CLOSING_NS = 1_000_000_000
+CLOSING_COST_NS = 8_000_000
+#: What a switch costs in all while there is something open in a pause, to what it costs else.
+CLOSING = 1.5
 #: Called with the owner (task, greenlet, None for a plain thread), its thread, start, end, site.
 Observer = Callable[[Any, int, int, int, int], None]
 
@@ -49,9 +55,12 @@ class AwaitAccount(Handovers):
 
     `max_sites` bounds the number of sites, `repeat_min` is how often a task makes an await before
     it counts as repeated (0: not looked for). With `as_samples` the time of the awaits becomes
-    samples too, for an engine that measures none itself. With `sparing` it pauses where it
-    takes too much of the program's time, and `warnings` say so. `observer` is called at the end of
+    samples too, for an engine that measures none itself. `observer` is called at the end of
     each await, in the tracer: it has to be quick and must not raise.
+
+    With `sparing` it pauses where it takes too much of the program's time, and `warnings` say so. In a pause
+    no await begins to be counted, and those that are open are counted to their end: if only those
+    were counted that fit between two pauses, the long ones would be missing.
     """
 
     def __init__(
@@ -67,14 +76,26 @@ class AwaitAccount(Handovers):
         self._recorder = Recorder(MAX_NODES)
         self._sites = Sites(self._recorder, self._lock, max_sites)
         self._repeat_min = repeat_min
-        self._units = Units(self._recorder, self._lock, Repeats(repeat_min), self._sites.row_of)
+        budget = Budget(time.monotonic_ns()) if sparing else None
+        self._units = Units(
+            self._recorder,
+            self._lock,
+            Repeats(repeat_min),
+            self._sites.row_of,
+            None if budget is None else budget.exactly,
+        )
         self._nests = Nests() if as_samples else None
         self._placed: list[AwaitStats] = []
         self._errors: dict[str, int] = {}
         self._running = False
-        self._budget = Budget(time.monotonic_ns()) if sparing else None
+        self._budget = budget
+        # In a pause: until when what is open is counted, 0 if nothing is; and what that has cost.
+        self._closing_until_ns = 0
+        self._closing_cost_ns = 0
+        self._cut = 0
         self._counted_ns: tuple[int, int] | None = None
-        self._counter = self._count if self._budget is None else self._count_within
+        self._counter = self._count if budget is None else self._count_within
+        self._make_site = self._new_site if budget is None else budget.exactly(self._new_site)
         super().__init__(self._met_library, _leave, self._note_error)
 
     # What a profiler calls.
@@ -112,14 +133,24 @@ class AwaitAccount(Handovers):
         """Nothing was given back."""
 
     def is_paused(self, now_ns: int) -> bool:
-        """Whether it wants no switches just now, to spare the program. Cheap, from any thread."""
-        budget = self._budget
-        return budget is not None and now_ns < budget.paused_until_ns
+        """Whether it wants no switches just now, to spare the program. In the thread that is followed.
+
+        Who has followed none from the last time on that it did not gets them from now on.
+        """
+        if self._pauses(now_ns, unseen=True) or self._ends_with(now_ns):
+            return not self._is_closing(now_ns)
+        return False
 
     def charge(self, cost_ns: int, now_ns: int) -> None:
         """Say what switches have cost because they are followed for this account."""
-        if self._budget is not None and self._budget.charge(cost_ns, now_ns):
-            self._forget_open()
+        budget = self._budget
+        if budget is None:
+            return
+        if self._closing_until_ns:
+            cost_ns = round(CLOSING * cost_ns)
+            self._closing_cost_ns += cost_ns
+        if budget.charge(cost_ns, now_ns):
+            self._close(now_ns)
 
     @property
     def repeat_min(self) -> int:
@@ -138,6 +169,11 @@ class AwaitAccount(Handovers):
                 f"awaits were counted for {counted_ns / 1e9:.3g} of {whole_ns / 1e9:.3g} s: unless "
                 f"it is asked for (--awaits, or awaits=True), counting takes {SHARE:.1%} of the "
                 "time at most"
+            )
+        if self._cut:
+            found.append(
+                f"{self._cut} awaits were not counted: they took long, and counting paused "
+                "before they were over"
             )
         return found
 
@@ -176,6 +212,57 @@ class AwaitAccount(Handovers):
         """For how long awaits were counted, of how long in all."""
         return (0, 0) if self._budget is None else self._budget.counted_ns(time.monotonic_ns())
 
+    def _close(self, now_ns: int) -> None:
+        """A pause begins: count what is open, and nothing else."""
+        if self._has_open():
+            self._closing_cost_ns = 0
+            self._closing_until_ns = now_ns + CLOSING_NS
+
+    def _is_closing(self, now_ns: int) -> bool:
+        """Whether in this pause something is still counted to its end."""
+        if not self._closing_until_ns:
+            return False
+        if now_ns < self._closing_until_ns and self._closing_cost_ns < CLOSING_COST_NS:
+            return True
+        self._cut += len(self.open) - (0 in self.open)
+        self._closing_until_ns = 0
+        self._let_be()
+        return False
+
+    def _has_open(self) -> bool:
+        return len(self.open) > (0 in self.open)
+
+    def _pauses(self, now_ns: int, *, unseen: bool = False) -> bool:
+        """Whether no await is to begin just now; a pause that is over ends here."""
+        budget = self._budget
+        if budget is None or not budget.paused_until_ns:
+            return False
+        if budget.is_paused(now_ns, unseen=unseen):
+            return True
+        if not self._closing_until_ns:
+            # Whoever was noted by a switch that the end of the tracer came in between.
+            self._let_be()
+        self._closing_until_ns = 0
+        self._units.pauses += 1
+        return False
+
+    def _ends_with(self, now_ns: int) -> bool:
+        """Whether counting pauses from an await on that begins."""
+        budget = self._budget
+        if budget is None or now_ns < budget.burst_until_ns:
+            return False
+        self._end_burst(now_ns)
+        return budget.paused_until_ns > 0
+
+    def _end_burst(self, now_ns: int) -> None:
+        if self._budget is not None and self._budget.end_burst(now_ns):
+            self._close(now_ns)
+
+    def _let_be(self) -> None:
+        self._clear_open()
+        if self._nests is not None:
+            self._nests.clear()
+
     def _forget_open(self) -> None:
         self._clear()
         if self._nests is not None:
@@ -201,8 +288,11 @@ class AwaitAccount(Handovers):
         ) -> None:
             """Take note of a switch; see `greenprof.switches.add_listener`."""
             try:
-                if budget is not None and budget.paused_until_ns and budget.is_paused(now()):
-                    return
+                closing = False
+                if budget is not None and budget.paused_until_ns and state._pauses(at_ns := now()):
+                    if not state._is_closing(at_ns):
+                        return
+                    closing = True
                 if opened and (found := opened.pop(id(target), None)) is not None:
                     end_ns = now()
                     waiter, start_ns, bridge_frame, hub = found
@@ -214,8 +304,12 @@ class AwaitAccount(Handovers):
                                 frame, origin, hub, bridge_frame
                             )
                         count(frame, other, hub, outcome, start_ns, end_ns, target)
+                    if closing and not state._has_open():
+                        state._closing_until_ns = 0
                     if not handed:
                         return
+                if closing:
+                    return
                 if not handed or frame is None:
                     state._other(origin, target, frame)
                     return
@@ -224,6 +318,8 @@ class AwaitAccount(Handovers):
                     if len(opened) >= state._prune_at:
                         state._prune()
                     began_ns = now()
+                    if budget is not None and state._ends_with(began_ns):
+                        return
                     opened[id(origin)] = ref(origin), began_ns, id(frame), ""
                     if nests is not None:
                         nests.begin(task_now() or trio_task_now(), began_ns)
@@ -238,6 +334,8 @@ class AwaitAccount(Handovers):
         if len(self.open) >= self._prune_at:
             self._prune()
         began_ns: int = time.monotonic_ns()
+        if self._ends_with(began_ns):
+            return
         self.open[id(origin)] = ref(origin), began_ns, 0, hub
         if self._nests is not None:
             self._nests.begin(origin, began_ns)
@@ -245,7 +343,7 @@ class AwaitAccount(Handovers):
     def begin_at_entry(self) -> int | None:
         """Begin an await of the running greenlet, which does not end with a switch."""
         began_ns: int = time.monotonic_ns()
-        if self._budget is not None and self._budget.is_paused(began_ns):
+        if self._pauses(began_ns) or self._ends_with(began_ns):
             return None
         if self._nests is not None:
             self._nests.begin(task_now() or trio_task_now(), began_ns)
@@ -318,7 +416,7 @@ class AwaitAccount(Handovers):
         key = unit.group, id(line.f_code), line.f_lasti, awaited
         totals = self._sites.table().get(key)
         if totals is None:
-            totals = self._new_site(key, frame, other, hub, line, code, given, bridge)
+            totals = self._make_site(key, frame, other, hub, line, code, given, bridge)
             if totals is None:
                 return
         duration_ns = end_ns - start_ns
@@ -360,7 +458,7 @@ class AwaitAccount(Handovers):
         begun_ns = budget.begin()
         self._count(frame, other, hub, outcome, start_ns, end_ns, *rest)
         if begun_ns and budget.end(begun_ns, end_ns):
-            self._forget_open()
+            self._close(end_ns)
 
     def _new_site(
         self,

@@ -33,6 +33,8 @@ SHARE = 0.001
 FIRST_NS = 500_000_000
 AWAKE_NS = 20_000_000
 REST_NS = 2_000_000_000
+#: And for no longer than it takes to cost so much.
+MOST_NS = 5_000_000
 #: Bridges whose frames keep the greenlet that they have switched to, and so whom they wait for.
 KEEPING = frozenset({"sqlalchemy", "greenback"})
 #: Greenlets that have switched to one another.
@@ -45,7 +47,7 @@ class Sparing(Protocol):
     """Somebody who counts switches, and does without them for a while."""
 
     def is_paused(self, now_ns: int) -> bool:
-        """Whether it wants none just now."""
+        """Whether it wants none just now; if not, it expects them from now on."""
 
     def charge(self, cost_ns: int, now_ns: int) -> None:
         """Take note of what switches cost that are followed for it."""
@@ -69,6 +71,8 @@ class Following:
         self._began_ns = 0
         self._since_ns = 0
         self._until_ns = 0
+        # Whether it is `sparing` that wants what is seen since then.
+        self._for_sparing = False
         self._count = 0
         self._main: Callable[[], greenlet | None] = _nobody
         self._rested_ns = 0
@@ -93,29 +97,40 @@ class Following:
                 state.wake()
                 self._rested_ns += now_ns - self._since_ns
                 self._begin(state, now_ns, AWAKE_NS)
+                self._for_sparing = self.sparing is not None and not self.sparing.is_paused(now_ns)
             return
         state.check()
-        if now_ns < self._until_ns:
-            return
-        count = state.position()[0]
-        cost_ns = (count - self._count) * SWITCH_NS
-        if self.sparing is not None and not self.sparing.is_paused(now_ns):
-            # Of programs that switch all the time, the tracer takes more than all counting.
-            self.sparing.charge(cost_ns, now_ns)
+        cost_ns = (state.position()[0] - self._count) * SWITCH_NS
+        sparing = self.sparing
         if (
-            cost_ns > SHARE * (now_ns - self._since_ns)
-            and not self._is_wanted(now_ns)
-            and self._is_whole_without(state)
-            and state.rest()
+            now_ns < self._until_ns
+            and cost_ns < MOST_NS
+            and not (self._for_sparing and sparing is not None and sparing.is_paused(now_ns))
         ):
+            return
+        if (
+            cost_ns <= SHARE * (now_ns - self._since_ns)
+            or self._others_want()
+            or not self._is_whole_without(state)
+        ):
+            self._begin(state, now_ns, FIRST_NS)
+            return
+        wants = sparing is not None and not sparing.is_paused(now_ns)
+        if sparing is not None and (wants or self._for_sparing):
+            # Of programs that switch all the time, the tracer takes more than all counting.
+            sparing.charge(cost_ns, now_ns)
+            wants = not sparing.is_paused(now_ns)
+        if not wants and state.rest():
             self._since_ns = now_ns
             self._main = ref(main_of(getcurrent()))
         else:
             self._begin(state, now_ns, FIRST_NS)
+            self._for_sparing = wants
 
     def _begin(self, state: Switches, now_ns: int, lasts_ns: int) -> None:
         self._began_ns = self._began_ns or now_ns
         self._since_ns, self._until_ns = now_ns, now_ns + lasts_ns
+        self._for_sparing = False
         self._count = state.position()[0]
 
     def close(self) -> None:
@@ -169,9 +184,12 @@ class Following:
 
     def _is_wanted(self, now_ns: int) -> bool:
         sparing = self.sparing
-        if sparing is None:
+        return (sparing is not None and not sparing.is_paused(now_ns)) or self._others_want()
+
+    def _others_want(self) -> bool:
+        if self.sparing is None:
             return switches.wanted(1)
-        return not sparing.is_paused(now_ns) or switches.wanted(2, (sparing.switched,))
+        return switches.wanted(2, (self.sparing.switched,))
 
     def _is_whole_without(self, state: Switches) -> bool:
         """Whether stacks are as whole without the tracer, as far as has been seen."""

@@ -46,6 +46,7 @@ class Unit:
         "group",
         "most",
         "owner",
+        "pauses",
         "request",
         "sites",
         "start_ns",
@@ -61,6 +62,8 @@ class Unit:
         #: What the server says of a web request whose route its framework may still find.
         self.unrouted: Any = None
         self.asks = False
+        #: Pauses there had been when its last await was counted that was asked for.
+        self.pauses = 0
         self._awaits = 0
         # Functions that waited, by the ids of their codes, when it was asked.
         self._asked: set[int] | None = None

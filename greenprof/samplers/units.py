@@ -97,16 +97,31 @@ class _Kind:
 _NOTHING = RawStack()
 
 
+_Look = tuple[tuple[str, str], RawStack, bool]
+
+
 class Units:
-    """All units. `rows` tells for each site which row it is shown in."""
+    """All units. `rows` tells for each site which row it is shown in.
+
+    `measured` makes another function of one that costs much, which says what each call does.
+    """
 
     def __init__(
-        self, recorder: Recorder, lock: RLock, repeats: Repeats, rows: Callable[[int], Row]
+        self,
+        recorder: Recorder,
+        lock: RLock,
+        repeats: Repeats,
+        rows: Callable[[int], Row],
+        measured: Callable[[Callable[[Any, FrameType, str], _Look]], Any] | None = None,
     ) -> None:
         #: id(task or greenlet), or a thread's (ident,) -> its unit
         self.known: dict[Any, Unit] = {}
         #: Owners that are gone.
         self.over: deque[Any] = deque()
+        #: How often awaits went by that were not counted.
+        self.pauses = 0
+        self._look: Callable[[Any, FrameType, str], _Look]
+        self._look = self._look_at if measured is None else measured(self._look_at)
         self._recorder = recorder
         self._lock = lock
         self._repeats = repeats
@@ -158,9 +173,12 @@ class Units:
                 return unit
             # A greenlet of a server may serve one request after another, and so does a task that
             # calls an application itself.
-            if unit.request is None and not unit.to_be_asked(line):
+            paused, unit.pauses = unit.pauses != self.pauses, self.pauses
+            if unit.request is None and not unit.to_be_asked(line) and not paused:
                 return unit
             request = self._request(frame, other, hub)
+            if paused and request is True:  # that says nothing of which it is
+                return self._new(owner, task, frame, other, hub, now_ns)
             if request is unit.request or (request is None and other is None):
                 return unit
         return self._new(owner, task, frame, other, hub, now_ns)
@@ -187,6 +205,7 @@ class Units:
                 self._close(key, earlier)
             unit = Unit(self._recorder.group(*label), now_ns)
             unit.asks = asks
+            unit.pauses = self.pauses
             if asks:
                 unit.request = self._request(frame, other, hub)
             if not hub and raw.frames:
@@ -199,9 +218,7 @@ class Units:
                 self.known[key] = unit
         return unit
 
-    def _look(
-        self, task: Any, frame: FrameType, hub: str
-    ) -> tuple[tuple[str, str], RawStack, bool]:
+    def _look_at(self, task: Any, frame: FrameType, hub: str) -> _Look:
         """Whose unit it is: its label, the stack or as much of it as tells, whether to ask again.
 
         A whole stack for each new task would be a tenth of what a short request takes.
