@@ -24,7 +24,8 @@ from greenprof.interrupted import from_signal_handler
 from greenprof.printable import reason
 from greenprof.profiles import AwaitStats, ProfileBuilder, Repeat
 from greenprof.samplers.awaitsites import SiteKey, Sites, Totals
-from greenprof.samplers.budget import SHARE, Budget
+from greenprof.samplers.budget import Budget
+from greenprof.samplers.bursts import Bursts
 from greenprof.samplers.recorder import Recorder
 from greenprof.samplers.repeats import Repeats
 from greenprof.samplers.units import Nests, Units, task_now, trio_task_now
@@ -36,12 +37,6 @@ DEFAULT_REPEAT_MIN = 10
 MAX_SITES = 10_000
 #: Nodes of the tree of sites' stacks.
 MAX_NODES = 100_000
-#: Awaits that are open when a pause begins are counted all the same if they end within this time, as
-#: long as the switches until then cost no more than that.
-CLOSING_NS = 1_000_000_000
-CLOSING_COST_NS = 8_000_000
-#: What a switch costs in all while there is something open in a pause, to what it costs else.
-CLOSING = 1.5
 #: Called with the owner (task, greenlet, None for a plain thread), its thread, start, end, site.
 Observer = Callable[[Any, int, int, int, int], None]
 
@@ -58,9 +53,7 @@ class AwaitAccount(Handovers):
     samples too, for an engine that measures none itself. `observer` is called at the end of
     each await, in the tracer: it has to be quick and must not raise.
 
-    With `sparing` it pauses where it takes too much of the program's time, and `warnings` say so. In a pause
-    no await begins to be counted, and those that are open are counted to their end: if only those
-    were counted that fit between two pauses, the long ones would be missing.
+    With `sparing` it pauses where it takes too much of the program's time, and `warnings` say so.
     """
 
     def __init__(
@@ -88,11 +81,7 @@ class AwaitAccount(Handovers):
         self._placed: list[AwaitStats] = []
         self._errors: dict[str, int] = {}
         self._running = False
-        self._budget = budget
-        # In a pause: until when what is open is counted, 0 if nothing is; and what that has cost.
-        self._closing_until_ns = 0
-        self._closing_cost_ns = 0
-        self._cut = 0
+        self._bursts = None if budget is None else Bursts(budget, self)
         self._counted_ns: tuple[int, int] | None = None
         self._counter = self._count if budget is None else self._count_within
         self._make_site = self._new_site if budget is None else budget.exactly(self._new_site)
@@ -137,20 +126,17 @@ class AwaitAccount(Handovers):
 
         Who has followed none from the last time on that it did not gets them from now on.
         """
-        if self._pauses(now_ns, unseen=True) or self._ends_with(now_ns):
-            return not self._is_closing(now_ns)
-        return False
+        bursts = self._bursts
+        return (
+            bursts is not None
+            and bursts.is_paused(now_ns, unseen=True)
+            and not bursts.is_closing(now_ns)
+        )
 
     def charge(self, cost_ns: int, now_ns: int) -> None:
         """Say what switches have cost because they are followed for this account."""
-        budget = self._budget
-        if budget is None:
-            return
-        if self._closing_until_ns:
-            cost_ns = round(CLOSING * cost_ns)
-            self._closing_cost_ns += cost_ns
-        if budget.charge(cost_ns, now_ns):
-            self._close(now_ns)
+        if self._bursts is not None:
+            self._bursts.charge(cost_ns, now_ns)
 
     @property
     def repeat_min(self) -> int:
@@ -163,18 +149,8 @@ class AwaitAccount(Handovers):
         found = [
             f"an await was not counted: {text} ({n} times)" for text, n in self._errors.items()
         ]
-        counted_ns, whole_ns = self._counted_ns or self._counted()
-        if counted_ns < whole_ns:
-            found.append(
-                f"awaits were counted for {counted_ns / 1e9:.3g} of {whole_ns / 1e9:.3g} s: unless "
-                f"it is asked for (--awaits, or awaits=True), counting takes {SHARE:.1%} of the "
-                "time at most"
-            )
-        if self._cut:
-            found.append(
-                f"{self._cut} awaits were not counted: they took long, and counting paused "
-                "before they were over"
-            )
+        if self._bursts is not None:
+            found += self._bursts.warnings(*(self._counted_ns or self._counted()))
         return found
 
     @property
@@ -210,55 +186,11 @@ class AwaitAccount(Handovers):
 
     def _counted(self) -> tuple[int, int]:
         """For how long awaits were counted, of how long in all."""
-        return (0, 0) if self._budget is None else self._budget.counted_ns(time.monotonic_ns())
+        bursts = self._bursts
+        return (0, 0) if bursts is None else bursts.budget.counted_ns(time.monotonic_ns())
 
-    def _close(self, now_ns: int) -> None:
-        """A pause begins: count what is open, and nothing else."""
-        if self._has_open():
-            self._closing_cost_ns = 0
-            self._closing_until_ns = now_ns + CLOSING_NS
-
-    def _is_closing(self, now_ns: int) -> bool:
-        """Whether in this pause something is still counted to its end."""
-        if not self._closing_until_ns:
-            return False
-        if now_ns < self._closing_until_ns and self._closing_cost_ns < CLOSING_COST_NS:
-            return True
-        self._cut += len(self.open) - (0 in self.open)
-        self._closing_until_ns = 0
-        self._let_be()
-        return False
-
-    def _has_open(self) -> bool:
-        return len(self.open) > (0 in self.open)
-
-    def _pauses(self, now_ns: int, *, unseen: bool = False) -> bool:
-        """Whether no await is to begin just now; a pause that is over ends here."""
-        budget = self._budget
-        if budget is None or not budget.paused_until_ns:
-            return False
-        if budget.is_paused(now_ns, unseen=unseen):
-            return True
-        if not self._closing_until_ns:
-            # Whoever was noted by a switch that the end of the tracer came in between.
-            self._let_be()
-        self._closing_until_ns = 0
-        self._units.pauses += 1
-        return False
-
-    def _ends_with(self, now_ns: int) -> bool:
-        """Whether counting pauses from an await on that begins."""
-        budget = self._budget
-        if budget is None or now_ns < budget.burst_until_ns:
-            return False
-        self._end_burst(now_ns)
-        return budget.paused_until_ns > 0
-
-    def _end_burst(self, now_ns: int) -> None:
-        if self._budget is not None and self._budget.end_burst(now_ns):
-            self._close(now_ns)
-
-    def _let_be(self) -> None:
+    def let_be(self) -> None:
+        """Forget the awaits that are open."""
         self._clear_open()
         if self._nests is not None:
             self._nests.clear()
@@ -275,7 +207,8 @@ class AwaitAccount(Handovers):
         opened = self.open
         telling = self._telling
         now = time.monotonic_ns
-        budget = self._budget
+        bursts: Any = self._bursts
+        budget: Any = None if bursts is None else bursts.budget
         count = self._counter
         nests = self._nests
 
@@ -289,8 +222,12 @@ class AwaitAccount(Handovers):
             """Take note of a switch; see `greenprof.switches.add_listener`."""
             try:
                 closing = False
-                if budget is not None and budget.paused_until_ns and state._pauses(at_ns := now()):
-                    if not state._is_closing(at_ns):
+                if (
+                    bursts is not None
+                    and budget.paused_until_ns
+                    and bursts.is_paused(at_ns := now())
+                ):
+                    if not bursts.is_closing(at_ns):
                         return
                     closing = True
                 if opened and (found := opened.pop(id(target), None)) is not None:
@@ -304,8 +241,8 @@ class AwaitAccount(Handovers):
                                 frame, origin, hub, bridge_frame
                             )
                         count(frame, other, hub, outcome, start_ns, end_ns, target)
-                    if closing and not state._has_open():
-                        state._closing_until_ns = 0
+                    if closing:
+                        bursts.note_end()
                     if not handed:
                         return
                 if closing:
@@ -318,7 +255,7 @@ class AwaitAccount(Handovers):
                     if len(opened) >= state._prune_at:
                         state._prune()
                     began_ns = now()
-                    if budget is not None and state._ends_with(began_ns):
+                    if bursts is not None and bursts.is_paused(began_ns):
                         return
                     opened[id(origin)] = ref(origin), began_ns, id(frame), ""
                     if nests is not None:
@@ -334,7 +271,7 @@ class AwaitAccount(Handovers):
         if len(self.open) >= self._prune_at:
             self._prune()
         began_ns: int = time.monotonic_ns()
-        if self._ends_with(began_ns):
+        if self._bursts is not None and self._bursts.is_paused(began_ns):
             return
         self.open[id(origin)] = ref(origin), began_ns, 0, hub
         if self._nests is not None:
@@ -343,7 +280,7 @@ class AwaitAccount(Handovers):
     def begin_at_entry(self) -> int | None:
         """Begin an await of the running greenlet, which does not end with a switch."""
         began_ns: int = time.monotonic_ns()
-        if self._pauses(began_ns) or self._ends_with(began_ns):
+        if self._bursts is not None and self._bursts.is_paused(began_ns):
             return None
         if self._nests is not None:
             self._nests.begin(task_now() or trio_task_now(), began_ns)
@@ -454,11 +391,13 @@ class AwaitAccount(Handovers):
         *rest: Any,
     ) -> None:
         """Count it, and pause if that has taken too much."""
-        budget: Any = self._budget
+        bursts: Any = self._bursts
+        self._units.pauses = bursts.pauses
+        budget = bursts.budget
         begun_ns = budget.begin()
         self._count(frame, other, hub, outcome, start_ns, end_ns, *rest)
         if begun_ns and budget.end(begun_ns, end_ns):
-            self._close(end_ns)
+            bursts.close(end_ns)
 
     def _new_site(
         self,
