@@ -156,6 +156,12 @@ _CONFTEST = """
 import pytest
 pytest.register_assert_rewrite("sqlalchemy.testing.assertions")
 from sqlalchemy.testing.plugin.pytestplugin import *
+import sqlalchemy.dialects.postgresql.provision  # has its say before
+from sqlalchemy.testing.provision import post_configure_engine
+
+@post_configure_engine.for_db("postgresql")
+def create_no_extensions(url, engine, follower_ident):
+    "The server that comes in a wheel has none."
 """
 _REQUIREMENTS = """
 from sqlalchemy.testing import exclusions
