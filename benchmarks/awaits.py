@@ -1,8 +1,9 @@
 """Prints, as Markdown, what counting awaits costs: `python -m benchmarks.awaits`.
 
-CPU time of the process for each await, or each request, of three programs: as they are, with greenlet switches
-followed, as any profiler of greenprof's does, with all awaits counted, and with as many as the default allows. The
-four take turns. Takes two minutes; needs the test extra, which brings its own PostgreSQL.
+CPU time of the process for each await, or each request, of three programs: as they are, under a profiler that counts no
+awaits, one that counts all, and one that counts as many as the default allows. The four take turns. And what a budget
+takes for it: counting is switched on and off, turn by turn, and beside the difference stands what was charged for it.
+Takes four minutes; needs the test extra, which brings its own PostgreSQL.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+from unittest.mock import patch
 
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -22,13 +24,14 @@ import greenprof
 from benchmarks.programs.geventing import Gevent
 from benchmarks.programs.queries import SqlAlchemy
 from benchmarks.programs.shop import Shop
+from greenprof.samplers.budget import Budget
 from tests.postgres import running_postgres
 
-#: Looks are no part of this: one a second is the least there is.
-RATE_HZ = 1.0
+#: As by default: it is at a look that the tracer is taken in and out.
+RATE_HZ = 100.0
 WAYS: dict[str, dict[str, bool | None] | None] = {
     "without": None,
-    "switches followed": {"awaits": False},
+    "no awaits": {"awaits": False},
     "all counted": {"awaits": True},
     "by default": {"awaits": None},
 }
@@ -96,6 +99,39 @@ def rows(programs: list[Program], rounds: int) -> Iterator[str]:
         yield f"| {program.name} | {' | '.join(cells)} |"
 
 
+def charged(program: Program, turns: int) -> str:
+    """What counting every await costs by the process's CPU time, and by the budget: in microseconds for each unit."""
+    never_ns = 1 << 61
+    taken_ns = 0.0
+
+    class Unlimited(Budget):
+        """Bursts and pauses are as they are told."""
+
+        def _earn(self, now_ns: int) -> None:
+            pass
+
+        def _take(self, cost_ns: float) -> None:
+            nonlocal taken_ns
+            taken_ns += cost_ns
+
+        def turn(self, *, on: bool) -> float:
+            self.paused_until_ns, self.burst_until_ns = 0 if on else never_ns, never_ns
+            before = time.process_time()
+            program.program.turn()
+            return (time.process_time() - before) / program.units
+
+    profiler: Any = greenprof.Profiler(RATE_HZ)
+    with patch("greenprof.samplers.awaits.Budget", Unlimited), profiler:
+        budget: Unlimited = profiler._recording._account._bursts.budget
+        for _ in range(turns // 10):
+            budget.turn(on=True)
+        taken_ns = 0.0
+        pairs = [(budget.turn(on=True), budget.turn(on=False)) for _ in range(turns)]
+    median = statistics.median(on - off for on, off in pairs)
+    asked = taken_ns / turns / program.units
+    return f"{program.name}: {median * 1e6:.1f} µs measured, {asked / 1e3:.1f} µs charged"
+
+
 def main(say: Callable[[str], None] = print) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way")
@@ -122,6 +158,9 @@ def main(say: Callable[[str], None] = print) -> int:
         say(f"CPython {platform.python_version()}, medians of {rounds} rounds:\n")
         for row in rows(programs, rounds):
             say(row)
+        say("\nCounting all, by turns on and off:\n")
+        for program in programs:
+            say(f"- {charged(program, 20 * rounds)}")
         orm.close()
     return 0
 

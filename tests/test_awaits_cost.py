@@ -87,7 +87,7 @@ class Program:
                 pauses.append(self.now_ns)
                 self.left_out.append(self.now_ns)
                 continue
-            begun_ns = self.budget.begin()
+            begun_ns = self.budget.begin(self.now_ns)
             self._clock.now_ns += self.cost_ns
             self.counted.append(self.now_ns)
             if begun_ns and self.budget.end(begun_ns, self.now_ns):
@@ -98,7 +98,8 @@ class Program:
 def test_what_is_cheap_is_not_paused(clock: Clock) -> None:
     program = Program(clock, cost_ns=2_400)
     assert program.run(60) == []
-    assert program.budget.counted_ns(program.now_ns) == (program.now_ns, program.now_ns)
+    whole_ns = program.now_ns - program.every_ns
+    assert program.budget.counted_ns(program.now_ns) == (whole_ns, whole_ns)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int, lea
     ahead_ns = CREDIT_NS + DEBT_NS + EACH * WHOLE * cost_ns
     assert least * SHARE * 300e9 < program.taken_ns < SHARE * 300e9 + ahead_ns
     counted_ns, whole_ns = program.budget.counted_ns(program.now_ns)
-    assert whole_ns == program.now_ns
+    assert whole_ns == program.now_ns - program.every_ns
     assert counted_ns / whole_ns == pytest.approx(
         len(program.counted) / (len(program.counted) + len(program.left_out)), rel=0.1
     )
@@ -130,6 +131,17 @@ def test_it_counts_in_many_short_bursts(clock: Clock) -> None:
     between = [later - one for one, later in itertools.pairwise(pauses)]
     assert max(between) < 1.5e9
     assert len({round(one / 1e7) for one in between}) > len(between) / 3
+
+
+def test_what_was_before_the_first_is_no_part_of_it(clock: Clock) -> None:
+    """A program that takes its time to start: that says nothing of how many are left out."""
+    program = Program(clock)
+    program.now_ns = 10**10
+    program.run(5)
+    counted_ns, whole_ns = program.budget.counted_ns(program.now_ns)
+    assert whole_ns == pytest.approx(5e9, rel=0.01)
+    part = len(program.counted) / (len(program.counted) + len(program.left_out))
+    assert counted_ns / whole_ns == pytest.approx(part, rel=0.1)
 
 
 def test_what_takes_turns_is_counted_alike(clock: Clock) -> None:
@@ -169,13 +181,13 @@ def test_what_is_rare_and_dear_counts_for_itself(clock: Clock) -> None:
     measured = found.exactly(look)
     dear_ns = CREDIT_NS // 4
     for _ in range(2 * EACH):
-        begun_ns = found.begin()
+        begun_ns = found.begin(0)
         if begun_ns:
             assert measured(dear_ns) == dear_ns
             assert not found.end(begun_ns, 0)
     begun_ns = 0
     while not begun_ns:
-        begun_ns = found.begin()
+        begun_ns = found.begin(0)
     measured(2 * dear_ns)
     assert found.end(begun_ns, 0)
 

@@ -218,3 +218,61 @@ def test_pywsgi_keeps_connections() -> None:
     repeats, count = json.loads(finished.stdout)
     assert repeats == [["GET /items/{}", "load", 3, 52, 30]]
     assert count == 15 * 9 + 12 + 3 + 30 + 10
+
+
+PYWSGI_IN_PARTS = """
+import json, sys, time
+sys.path.insert(0, {repository!r})
+from gevent import monkey
+monkey.patch_all()
+import http.client
+import gevent
+from gevent.pywsgi import WSGIServer
+from greenprof.samplers.awaits import AwaitAccount
+from tests.await_truth import Counted
+
+def load(number):
+    for _ in range(number):
+        gevent.sleep(0)
+
+def application(environ, start_response):
+    if paused:
+        budget.paused_until_ns = 1  # it is over
+    load(6)
+    if paused:
+        budget.paused_until_ns = time.monotonic_ns() + 10**12
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+
+def client(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    for number in range(8):
+        connection.request("GET", "/items/%d" % number)
+        assert connection.getresponse().read() == b"ok"
+    connection.close()
+
+server = WSGIServer(("127.0.0.1", 0), application, log=None)
+server.start()
+found = []
+for paused in (False, True):
+    counted = Counted(AwaitAccount(sparing=True))
+    budget = counted.account._bursts.budget
+    budget._take = lambda cost_ns: None  # pauses are made here alone
+    counted.account.start()
+    gevent.spawn(client, server.server_port).get()
+    counted.account.stop()
+    counts = [row.count for row in counted.rows() if row.site.name == "load"]
+    found.append([sum(counts), [one.site.name for one in counted.repeats() if one.site.name == "load"]])
+server.stop()
+print(json.dumps(found))
+"""
+
+
+def test_requests_of_a_connection_that_pauses_come_between() -> None:
+    """What was between them was not counted; they are two all the same, and neither repeats."""
+    finished = run_python("-c", PYWSGI_IN_PARTS.format(repository=str(REPOSITORY)))
+    assert finished.stderr == "", str(finished)
+    (whole, none), (in_parts, no_repeats) = json.loads(finished.stdout)
+    assert (whole, none) == (8 * 6, [])
+    assert 8 * 5 <= in_parts <= 8 * 6
+    assert no_repeats == []

@@ -394,7 +394,7 @@ class AwaitAccount(Handovers):
         bursts: Any = self._bursts
         self._units.pauses = bursts.pauses
         budget = bursts.budget
-        begun_ns = budget.begin()
+        begun_ns = budget.begin(start_ns)
         self._count(frame, other, hub, outcome, start_ns, end_ns, *rest)
         if begun_ns and budget.end(begun_ns, end_ns):
             bursts.close(end_ns)

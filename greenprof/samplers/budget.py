@@ -69,8 +69,14 @@ class Budget:
         self._apart_ns = 0
         self._random = random.Random(0x6177)  # noqa: S311  # the program's own generator stays untouched
 
-    def begin(self) -> int:
-        """Counting begins: this thread's CPU time by then if this one is looked at, else 0."""
+    def begin(self, start_ns: int) -> int:
+        """An await that began at that time is counted now.
+
+        Returns this thread's CPU time by then if this one is looked at, else 0.
+        """
+        if not self._turn:
+            # What was before has none, and says nothing of what is counted of how many.
+            self._began_ns, self._pauses_ns = start_ns, 0
         self._turn += 1
         if self._turn % EACH:
             return 0
@@ -163,7 +169,7 @@ class Budget:
         return now_ns >= self.burst_until_ns and self.end_burst(now_ns)
 
     def counted_ns(self, now_ns: int) -> tuple[int, int]:
-        """For how long awaits were counted, of how long in all."""
+        """For how long awaits were counted, of how long in all, both from the first one on."""
         lasts_ns = now_ns - self._paused_ns if self.paused_until_ns else 0
         whole_ns = now_ns - self._began_ns
         return whole_ns - self._pauses_ns - lasts_ns, whole_ns

@@ -14,7 +14,7 @@ __all__ = ["Bursts"]
 #: Awaits that are open when a pause begins are counted all the same if they end within this time, as
 #: long as the switches until then cost no more than that.
 CLOSING_NS = 1_000_000_000
-CLOSING_COST_NS = 8_000_000
+CLOSING_COST_NS = 5_000_000
 #: What a switch costs in all while there is something open in a pause, to what it costs else.
 CLOSING = 1.5
 
