@@ -17,7 +17,7 @@ import greenprof
 from greenprof.profiles import Profile
 from greenprof.samplers import budget, bursts
 from greenprof.samplers.awaits import AwaitAccount
-from greenprof.samplers.budget import CREDIT_NS, DEBT_NS, EACH, SHARE, WHOLE, Budget
+from greenprof.samplers.budget import CREDIT_NS, DEBT_NS, EACH, FIRST, SHARE, WHOLE, Budget
 from tests.await_truth import Counted
 from tests.cli_programs import write_program
 from tests.running import run_greenprof
@@ -105,7 +105,7 @@ def test_what_is_cheap_is_not_paused(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("cost_ns", "least"),
     # A burst has its least length: what costs that much leaves something over.
-    [(25_000, 0.9), (100_000, 0.9), (900_000, 0.3)],
+    [(25_000, 0.9), (100_000, 0.9), (900_000, 0.2)],
 )
 def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int, least: float) -> None:
     program = Program(clock, cost_ns=cost_ns)
@@ -180,14 +180,11 @@ def test_what_is_rare_and_dear_counts_for_itself(clock: Clock) -> None:
 
     measured = found.exactly(look)
     dear_ns = CREDIT_NS // 4
-    for _ in range(2 * EACH):
-        begun_ns = found.begin(0)
-        if begun_ns:
-            assert measured(dear_ns) == dear_ns
-            assert not found.end(begun_ns, 0)
-    begun_ns = 0
-    while not begun_ns:
-        begun_ns = found.begin(0)
+    for _ in range(FIRST + EACH - 1):
+        assert not (begun_ns := found.begin(0)) or not found.end(begun_ns, 0)
+    for _ in range(2):
+        assert measured(dear_ns) == dear_ns
+    begun_ns = found.begin(0)
     measured(2 * dear_ns)
     assert found.end(begun_ns, 0)
 

@@ -15,7 +15,7 @@ SHARE = 0.005
 #: So much ahead, and no more: an hour in which nothing happens does not pay for a busy one.
 CREDIT_NS = 10_000_000
 #: So much behind: then counting ends at once.
-DEBT_NS = 4_000_000
+DEBT_NS = 6_000_000
 #: A burst and the pause after it take about so long, half as much more or less: they keep step with nothing
 #: that the program does.
 CYCLE_NS = 300_000_000
@@ -27,11 +27,13 @@ LEAST_NS = 10_000_000
 LEAST = 0.1
 #: What counting takes is the mean of bursts, each of which counts so much of the one after it.
 KEPT = 0.8
-#: One await of so many is looked at, and stands for the others.
+#: One await of so many is looked at, and stands for the others; but for the first ones, which cost
+#: what no later one does.
 EACH = 4
+FIRST = 64
 #: What an await costs in all, to what is seen of it: the rest is in the switches before, and in
 #: what the program finds no more in the caches (`python -m benchmarks.awaits`).
-WHOLE = 2.0
+WHOLE = 2.2
 
 _Given = TypeVarTuple("_Given")
 _Found = TypeVar("_Found")
@@ -78,7 +80,7 @@ class Budget:
             # What was before has none, and says nothing of what is counted of how many.
             self._began_ns, self._pauses_ns = start_ns, 0
         self._turn += 1
-        if self._turn % EACH:
+        if self._turn > FIRST and self._turn % EACH:
             return 0
         self._apart_ns = 0
         before_ns: int = time.thread_time_ns()
@@ -89,7 +91,8 @@ class Budget:
     def end(self, begun_ns: int, now_ns: int) -> bool:
         """Counting is over that `begin` looks at; return whether a pause has to begin."""
         taken_ns = time.thread_time_ns() - begun_ns - self._apart_ns
-        return self.charge(WHOLE * EACH * max(taken_ns, 0), now_ns)
+        stands_for = EACH if self._turn > FIRST else 1
+        return self.charge(WHOLE * stands_for * max(taken_ns, 0), now_ns)
 
     def exactly(self, function: Callable[[*_Given], _Found]) -> Callable[[*_Given], _Found]:
         """The same function, of which each call counts for itself.
@@ -145,7 +148,8 @@ class Budget:
         return True
 
     def _owed_ns(self) -> float:
-        return -self._credit_ns - DEBT_NS
+        # To be paid back before the next burst, or that would end for what it costs.
+        return -self._credit_ns
 
     def is_paused(self, now_ns: int, *, unseen: bool = False) -> bool:
         """Whether there is a pause; one that is over ends here, and a burst begins.
