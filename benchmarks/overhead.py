@@ -143,7 +143,7 @@ def run(way: Way, program: str, url: str, seconds: float) -> Run:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env=environment(),
                 start_new_session=True,
             )
             limit = threading.Timer(LIMIT_S + 5 * seconds, os.killpg, (process.pid, signal.SIGKILL))
@@ -173,6 +173,12 @@ def run(way: Way, program: str, url: str, seconds: float) -> Run:
         found.get("p50_s", 0.0),
         found.get("p99_s", 0.0),
     )
+
+
+def environment() -> dict[str, str]:
+    """Ours, with modules compiled once, as those are that pip installed."""
+    kept = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(REPOSITORY)}
 
 
 class Cell:

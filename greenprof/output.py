@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import select
 import stat
 import sys
@@ -198,7 +197,7 @@ def _write_file(target: str, payload: bytes, *, force: bool) -> None:
 
 def _temporary_beside(target: str) -> str:
     # A name of its own length: the target's, with something added, could be too long for the folder.
-    return str(Path(target).parent / f".greenprof-{secrets.token_hex(8)}.tmp")
+    return str(Path(target).parent / f".greenprof-{os.urandom(8).hex()}.tmp")
 
 
 def _rename_new(temporary: str, target: str) -> None:

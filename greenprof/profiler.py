@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -168,7 +167,7 @@ class Profiler:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._profile_id = uuid.uuid4().hex
+        self._profile_id = os.urandom(16).hex()
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._started_ns = time.monotonic_ns()
         self._process_cpu_ns = time.process_time_ns()

@@ -98,6 +98,28 @@ class TestRegistry:
                 Exporter(name, (suffix,), binary=False, render=lambda p, clock="": "")
             )
 
+    def test_a_format_is_found_without_the_others(self) -> None:
+        """What a run does not write it does not import: rich, the reports, the call graph."""
+        code = (
+            "import sys; from greenprof.exporters import exporters, find_exporter; found = find_exporter(sys.argv[1])\n"
+            "print(found.name, *(name for name in sys.modules if name.startswith(('rich', 'greenprof.exporters.edges', 'greenprof.differences'))))\n"
+            "assert found in exporters() and len(exporters()) > 5"
+        )
+        for wanted in ("gprof", "out/app.GPROF"):
+            finished = subprocess.run(
+                [sys.executable, "-c", code, wanted], capture_output=True, text=True, check=False
+            )
+            assert (finished.stdout, finished.stderr) == ("gprof\n", "")
+
+    def test_a_format_found_alone_is_the_one_that_all_would_tell(self) -> None:
+        for each in exporters():
+            for wanted in (each.name, *(f"a{suffix}" for suffix in each.suffixes)):
+                code = f"from greenprof.exporters import find_exporter; print(find_exporter({wanted!r}).name)"
+                finished = subprocess.run(
+                    [sys.executable, "-c", code], capture_output=True, text=True, check=False
+                )
+                assert finished.stdout == f"{each.name}\n", wanted
+
     @pytest.mark.parametrize("exporter", exporters(), ids=lambda exporter: exporter.name)
     def test_every_format_keeps_its_word(self, exporter: Exporter) -> None:
         for profile in (orders_profile(), Profile()):

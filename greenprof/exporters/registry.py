@@ -6,6 +6,7 @@ import importlib
 import os
 import pkgutil
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 from greenprof.errors import OptionError, OutputError
@@ -38,6 +39,7 @@ class Exporter:
     """A few words for the command line's help."""
 
 
+_PACKAGE = "greenprof.exporters"
 _registered: dict[str, Exporter] = {}
 _discovered = False
 
@@ -59,8 +61,9 @@ def find_exporter(name_or_path: str | os.PathLike[str]) -> Exporter:
 
     Raises OutputError, with the formats that there are, if there is none.
     """
-    _discover()
     wanted = os.fspath(name_or_path)
+    if not _discovered and not _find_alone(wanted):
+        _discover()
     if wanted in _registered:
         return _registered[wanted]
     lowered = wanted.lower()
@@ -89,13 +92,30 @@ def _add(exporter: Exporter) -> None:
     _registered[exporter.name] = exporter
 
 
+def _find_alone(wanted: str) -> bool:
+    """Whether the format's module is the one of its name: the others need not be imported then."""
+    name = wanted.lower().rpartition(".")[2]
+    if name not in {module.name for module in pkgutil.iter_modules(_package().__path__)}:
+        return False
+    exporter = _import(f"{_PACKAGE}.{name}")
+    return exporter is not None and (wanted == exporter.name or f".{name}" in exporter.suffixes)
+
+
 def _discover() -> None:
     global _discovered
     if _discovered:
         return
-    package = importlib.import_module("greenprof.exporters")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        exporter = getattr(importlib.import_module(module.name), "EXPORTER", None)
-        if exporter is not None and exporter.name not in _registered:
-            _add(exporter)
+    for module in pkgutil.iter_modules(_package().__path__, f"{_PACKAGE}."):
+        _import(module.name)
     _discovered = True
+
+
+def _package() -> ModuleType:
+    return importlib.import_module(_PACKAGE)
+
+
+def _import(name: str) -> Exporter | None:
+    exporter: Exporter | None = getattr(importlib.import_module(name), "EXPORTER", None)
+    if exporter is not None and exporter.name not in _registered:
+        _add(exporter)
+    return exporter
