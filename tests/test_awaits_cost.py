@@ -17,7 +17,16 @@ import greenprof
 from greenprof.profiles import Profile
 from greenprof.samplers import budget, bursts
 from greenprof.samplers.awaits import AwaitAccount
-from greenprof.samplers.budget import CREDIT_NS, DEBT_NS, EACH, FIRST, SHARE, WHOLE, Budget
+from greenprof.samplers.budget import (
+    AHEAD_NS,
+    CREDIT_NS,
+    DEBT_NS,
+    EACH,
+    FIRST,
+    SHARE,
+    WHOLE,
+    Budget,
+)
 from tests.await_truth import Counted
 from tests.cli_programs import write_program
 from tests.running import run_greenprof
@@ -110,7 +119,7 @@ def test_what_is_cheap_is_not_paused(clock: Clock) -> None:
 def test_what_is_not_takes_its_share_and_no_more(clock: Clock, cost_ns: int, least: float) -> None:
     program = Program(clock, cost_ns=cost_ns)
     assert program.run(300)
-    ahead_ns = CREDIT_NS + DEBT_NS + EACH * WHOLE * cost_ns
+    ahead_ns = AHEAD_NS + DEBT_NS + EACH * WHOLE * cost_ns
     assert least * SHARE * 300e9 < program.taken_ns < SHARE * 300e9 + ahead_ns
     counted_ns, whole_ns = program.budget.counted_ns(program.now_ns)
     assert whole_ns == program.now_ns - program.every_ns
@@ -127,7 +136,7 @@ def test_it_counts_in_many_short_bursts(clock: Clock) -> None:
     for second in range(6):
         seen = [at_ns for at_ns in program.counted if at_ns // 10**9 == second]
         assert len(seen) > 50
-    assert len(program.counted) * WHOLE * 15_000 < CREDIT_NS + DEBT_NS + SHARE * 6e9
+    assert len(program.counted) * WHOLE * 15_000 < AHEAD_NS + DEBT_NS + SHARE * 6e9
     between = [later - one for one, later in itertools.pairwise(pauses)]
     assert max(between) < 1.5e9
     assert len({round(one / 1e7) for one in between}) > len(between) / 3
@@ -179,7 +188,7 @@ def test_what_is_rare_and_dear_counts_for_itself(clock: Clock) -> None:
         return cost_ns
 
     measured = found.exactly(look)
-    dear_ns = CREDIT_NS // 4
+    dear_ns = AHEAD_NS // 4
     for _ in range(FIRST + EACH - 1):
         assert not (begun_ns := found.begin(0)) or not found.end(begun_ns, 0)
     for _ in range(2):
@@ -223,7 +232,7 @@ def test_those_that_take_their_time_are_all_counted() -> None:
 @pytest.fixture
 def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is looked at takes more than there is."""
-    for name in ("CREDIT_NS", "DEBT_NS"):
+    for name in ("AHEAD_NS", "CREDIT_NS", "DEBT_NS"):
         monkeypatch.setattr(budget, name, 0)
 
 
@@ -273,7 +282,7 @@ def test_what_is_open_when_a_pause_begins(
 
     def pause() -> None:
         await_(short())
-        counted.account.charge(20 * CREDIT_NS, time.monotonic_ns())
+        counted.account.charge(20 * AHEAD_NS, time.monotonic_ns())
         assert not counted.account.is_paused(time.monotonic_ns())
         for _ in range(5):
             await_(too_late())

@@ -12,7 +12,9 @@ __all__ = ["SHARE", "Budget"]
 
 #: The part of the time that passes.
 SHARE = 0.005
-#: So much ahead, and no more: an hour in which nothing happens does not pay for a busy one.
+#: So much at first: what is over within a second is counted whole, or a good part of it.
+AHEAD_NS = 30_000_000
+#: So much ahead later, and no more: an hour in which nothing happens does not pay for a busy one.
 CREDIT_NS = 10_000_000
 #: So much behind: then counting ends at once.
 DEBT_NS = 6_000_000
@@ -64,7 +66,7 @@ class Budget:
         self._began_ns = now_ns
         self._pauses_ns = 0
         self._paused_ns = 0
-        self._credit_ns = float(CREDIT_NS)
+        self._credit_ns = float(AHEAD_NS)
         self._earned_at_ns = now_ns
         self._turn = 0
         # Of the await that is looked at: what `exactly` has taken off already.
@@ -141,7 +143,8 @@ class Budget:
             self._burst_began_ns, self.burst_until_ns = now_ns, now_ns + round(cycle_ns)
             return False
         counted = min(counted, 1.0)
-        self._burst_ns = max(round(counted * cycle_ns), LEAST_NS)
+        least_ns = LEAST_NS * (1 + 0.5 * self._random.random())
+        self._burst_ns = round(max(counted * cycle_ns, least_ns))
         pause_ns = max(self._burst_ns / counted - self._burst_ns, self._owed_ns() / SHARE)
         self._paused_ns = over_ns
         self.paused_until_ns = max(over_ns + round(pause_ns), now_ns + 1)
@@ -181,4 +184,4 @@ class Budget:
     def _earn(self, now_ns: int) -> None:
         earned = SHARE * (now_ns - self._earned_at_ns)
         self._earned_at_ns = now_ns
-        self._credit_ns = min(self._credit_ns + earned, CREDIT_NS)
+        self._credit_ns = max(min(self._credit_ns + earned, CREDIT_NS), self._credit_ns)
