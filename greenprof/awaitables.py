@@ -73,15 +73,20 @@ def is_task(obj: object) -> bool:
 def step(awaitable: Any) -> tuple[FrameType | None, Any]:
     """One step down a chain of awaits: this object's own frame, and what it awaits.
 
-    Objects without a frame give None for it; a chain's end gives None for what it awaits.
+    Objects without a frame give None for it; a chain's end, and what runs, give None for what they await.
     """
+    # What runs must not be asked what it awaits: up to 3.12, CPython takes what follows the running
+    # instruction for one, which may be a cache, and then reads beside the frame's stack.
     kind = type(awaitable)
     if kind is CoroutineType:
-        return awaitable.cr_frame, awaitable.cr_await
+        return awaitable.cr_frame, None if awaitable.cr_running else awaitable.cr_await
     if kind is GeneratorType:
-        return awaitable.gi_frame, awaitable.gi_yieldfrom
+        return awaitable.gi_frame, None if awaitable.gi_running else awaitable.gi_yieldfrom
     if kind is AsyncGeneratorType:
-        return awaitable.ag_frame, awaitable.ag_await
+        frame = awaitable.ag_frame
+        # It counts as running while it awaits, too; but a frame that is suspended was called by none.
+        runs = awaitable.ag_running and frame is not None and frame.f_back is not None
+        return frame, None if runs else awaitable.ag_await
     if kind.__name__ in _WRAPPERS:
         return None, _kept_by(awaitable)
     # Compiled coroutines (Cython) have the attributes; they may have no frame. Others' own

@@ -17,6 +17,7 @@ import uvloop
 import greenprof
 from greenprof import stacks
 from greenprof.profiles import State
+from tests.running import REPOSITORY, run_python
 from tests.shapes import ended, following, shape, until_waiting
 
 SLEEP_S = 10.0
@@ -348,3 +349,65 @@ def test_greenlets_that_compare_as_they_like() -> None:
 
     with following(True):
         assert asyncio.run(start()) == ["~start", "|sync"]
+
+
+RUNNING = """
+import dis, functools, sys
+sys.path.insert(0, sys.argv[1])
+from greenprof import awaitables
+from greenprof.samplers.places import Places
+
+class Task:
+    def get_coro(self):
+        return made
+
+async def coroutine(look):
+    look()
+
+def generator(look):
+    look()
+    yield
+
+async def asynchronous(look):
+    look()
+    yield
+
+# With what follows the call, its cache, such that it looks like the end of an await.
+def disguised(function):
+    code = function.__code__
+    call = next(one for one in dis.get_instructions(code) if one.opname == "CALL")
+    text = bytearray(code.co_code)
+    text[call.offset + 2 : call.offset + 4] = bytes([dis.opmap["RESUME"], 3])
+    function.__code__ = code.replace(co_code=bytes(text))
+    return function
+
+places = Places()
+for function in (coroutine, generator, asynchronous):
+    found = []
+
+    def look():
+        found.append(awaitables.step(made))
+        if function is coroutine:
+            places.suspended_in(Task())
+
+    # In C, as a greenlet's switch is: CPython has gone past the cache when a function of Python's runs.
+    made = disguised(function)(functools.partial(look))
+    begun = made.asend(None) if function is asynchronous else made
+    try:
+        begun.send(None)
+    except StopIteration:
+        pass
+    (frame, below), = found
+    print(frame.f_code.co_name, below)
+"""
+
+
+def test_what_runs_is_not_asked_what_it_awaits() -> None:
+    """CPython up to 3.12 looks at a cache then, and reads beside the stack: SQLAlchemy on psycopg crashed."""
+    finished = run_python("-c", RUNNING, str(REPOSITORY))
+    assert finished.stderr == ""
+    assert finished.stdout.splitlines() == [
+        "coroutine None",
+        "generator None",
+        "asynchronous None",
+    ]

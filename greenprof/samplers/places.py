@@ -42,8 +42,8 @@ class Places:
         innermost = None
         # By `cr_await` alone: a frame is made only when it is asked for.
         for _ in range(_DEPTH):
-            if type(awaitable) is not CoroutineType:
-                break
+            if type(awaitable) is not CoroutineType or awaitable.cr_running:
+                break  # what runs must not be asked: see `awaitables.step`
             code = awaitable.cr_code
             known = self._own.get(id(code))
             if known is None:
