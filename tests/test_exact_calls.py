@@ -7,10 +7,14 @@ import contextlib
 import itertools
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+import greenprof
+from greenprof.profiles import Profile
 from tests.counted_calls import assert_counts_agree, burn, count, counted, counting
+from tests.running import run_greenprof
 
 
 def fibonacci(number: int) -> int:
@@ -337,3 +341,49 @@ def test_own_code_is_not_in_the_result() -> None:
         found()
     own = [frame.path for frame in found().profile.frames if "/greenprof/" in frame.path]
     assert own == []
+
+
+RECURSING = """
+import sys
+
+def down():
+    down()
+
+def at_the_limit(calls):
+    try:
+        at_the_limit(calls)
+    except RecursionError:
+        while calls:
+            calls.pop()
+            len(calls)
+
+sys.setrecursionlimit(250)
+for _ in range(20):
+    try:
+        down()
+    except RecursionError:
+        pass
+    at_the_limit(list(range(100)))
+print("done")
+"""
+
+
+def test_recursion_to_the_interpreters_limit_ends(tmp_path: Path) -> None:
+    """There is no room for a call of ours then: to try again and again held the program for ever.
+
+    Nor for yappi to ask, which then asks no more: the profile says so.
+    """
+    program = tmp_path / "recursing.py"
+    program.write_text(RECURSING, encoding="utf-8")
+    output = tmp_path / "out.gprof"
+    finished = run_greenprof("run", "-q", "--engine", "exact", "-o", output, program, limit_s=60)
+    assert finished.stdout == "done\n"
+    profile = Profile.load(output)
+    assert "down" in {frame.name for frame in profile.frames}
+    assert any(text.startswith("yappi lost touch") for text in profile.info.warnings)
+
+
+def test_the_engine_is_asked_to_the_end() -> None:
+    with greenprof.Profiler(engine="exact") as profiler:
+        fibonacci(5)
+    assert not any(text.startswith("yappi lost touch") for text in profiler.profile.info.warnings)

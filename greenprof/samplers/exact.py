@@ -73,6 +73,8 @@ class ExactEngine:
         # Clock and backend that yappi had; None where it is not in our hands.
         self._earlier_yappi: tuple[str, str] | None = None
         self._call_cost_ns = self._c_call_cost_ns = 0
+        self._started_in = 0
+        self._lost = False
 
     def start(self) -> None:
         """Start, from any thread. After an error, `stop` undoes what was done.
@@ -98,6 +100,7 @@ class ExactEngine:
         self._earlier_hook = threading.getprofile()
         threading.setprofile(self._hook)
         self._running = True
+        self._started_in = get_ident()
         _yappi.start(1, 1)  # C functions as well, in all threads
         costs = [_cost_of(call) for call in (_nothing, len)]
         self._call_cost_ns, self._c_call_cost_ns = (
@@ -126,7 +129,10 @@ class ExactEngine:
     def stop(self) -> None:
         """Stop, from any thread; the figures stay. A second call does nothing."""
         if self._goes_on():
+            looks = self._calls.looks
             self._finish_calls()
+            # yappi asks for that call as for any other that is new, if it asks at all.
+            self._lost = self._started_in == get_ident() and self._calls.looks == looks
         self._running = False
         self._unhook()
         if self._earlier_yappi is not None:
@@ -293,6 +299,12 @@ class ExactEngine:
             found.append(
                 f"yappi used more than {MAX_YAPPI_BYTES >> 20} MB, and was stopped before the end: "
                 "later calls are not counted (give modules by only, or profile a part)"
+            )
+        if self._lost:
+            found.append(
+                "yappi lost touch with the engine before the end, as it does where a program comes to its "
+                "recursion limit: calls and times from then on are missing or wrong "
+                "(sys.setrecursionlimit, or the sampling engine)"
             )
         found += [
             f"calls were not told apart because of {text} ({times} times)"

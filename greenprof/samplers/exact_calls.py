@@ -86,7 +86,8 @@ class Calls:
         self.full = False
         self._clock = clock
         self._yappi = yappi
-        self._looks = 0
+        #: How many calls were looked at that the tables do not answer.
+        self.looks = 0
         # Nodes by the ids of frames; only those of living frames mean anything.
         self._frames: dict[int, Node] = {}
         self._gives_back = False
@@ -113,7 +114,7 @@ class Calls:
         late = self.deferred.answers
         troubles: list[BaseException] = []
         number = NOWHERE
-        asked = False
+        asked = no_room = False
         while True:
             try:
                 if asked:
@@ -121,9 +122,10 @@ class Calls:
                     asked = False
                     number = place(frame, frame.f_code)
                     frame = None  # type: ignore[assignment]  # it must not live on here
-                while troubles:
+                while troubles and not no_room:
                     self._trouble(troubles.pop())
                 while True:
+                    no_room = False
                     if late:
                         yield late.pop()(number)
                     else:
@@ -159,7 +161,9 @@ class Calls:
                 # Nothing is called here: a second signal's handler would end the generator. What
                 # was not found in the tables is looked for above.
                 if not asked or type(error) is not KeyError:
-                    troubles = [*troubles, error]
+                    # Where a program's recursion has come to its limit, they wait for the next call.
+                    no_room = type(error) is RecursionError
+                    troubles = [*troubles[-MAX_TROUBLES:], error]
                 frame = None
 
     def _trouble(self, error: BaseException) -> None:
@@ -221,8 +225,8 @@ class Calls:
     def _place(self, frame: FrameType, code: CodeType, entered: bool = False) -> int:
         """Find the node of a call whose caller is not known, or has to be looked for."""
         began_ns = self._clock()
-        self._looks += 1
-        if self._looks % CHECK_EVERY == 0 and self._yappi.get_mem_usage() > MAX_YAPPI_BYTES:
+        self.looks += 1
+        if self.looks % CHECK_EVERY == 0 and self._yappi.get_mem_usage() > MAX_YAPPI_BYTES:
             self.full = True
             self._yappi.stop()
         self.entries.learn(code)
