@@ -48,6 +48,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "durations",
             "printable",
             "redacting",
+            "entrypoints",
             "errors",
             "interrupted",
             "spancontext",

@@ -19,13 +19,13 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from operator import attrgetter, itemgetter
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
+from greenprof.entrypoints import entry_points
 from greenprof.interrupted import from_signal_handler
 from greenprof.printable import message_of
 
@@ -167,7 +167,7 @@ def _find_bridges() -> None:
     for module in pkgutil.iter_modules(__path__):
         bridge: Bridge = importlib.import_module(f"{__name__}.{module.name}").BRIDGE
         _bridges[bridge.name] = bridge
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in entry_points(ENTRY_POINT_GROUP):
         try:
             found = entry.load()
             if not isinstance(found, Bridge):
