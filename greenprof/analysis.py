@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
-from greenprof.errors import OptionError
+from greenprof.clocks import CLOCKS, check_clock
 from greenprof.profiles import FrameKind, FrameOrigin, Profile, Sample, State
 from greenprof.sites import (
     WAITS,
@@ -63,8 +63,6 @@ __all__ = [
     "trace_table",
     "weighted_stacks",
 ]
-
-CLOCKS: Final = ("wall", "cpu", "await")
 
 
 @dataclass(slots=True)
@@ -184,12 +182,6 @@ _LABELS: Final[dict[str, dict[State, str]]] = {
     "cpu": {},
     "await": _AWAIT_LABELS,
 }
-
-
-def check_clock(clock: str) -> None:
-    """Raise OptionError unless `clock` is "wall", "cpu" or "await"."""
-    if clock not in CLOCKS:
-        raise OptionError(f"there is no clock {clock!r}; choose wall, cpu or await")
 
 
 def counted_ns(clock: str, cpu_ns: int, await_ns: int, blocked_ns: int) -> int:

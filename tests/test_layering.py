@@ -42,7 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"event_columns"}),
     frozenset({"columns", "events"}),
     frozenset({"interning"}),
-    frozenset({"model", "output", "checking", "decorating"}),
+    frozenset({"model", "output", "clocks", "checking", "decorating"}),
     frozenset(
         {
             "durations",
@@ -61,6 +61,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 SHOWING = frozenset({"exporters", "differences", "analysis", "sites"})
 DATA = frozenset(
     {
+        "clocks",
         "columns",
         "durations",
         "event_columns",

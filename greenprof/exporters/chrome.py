@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any, Final
 
-from greenprof.analysis import check_clock
+from greenprof.clocks import check_clock
 from greenprof.exporters.icicle import icicle
 from greenprof.exporters.registry import Exporter
 from greenprof.exporters.traceevents import Row, Rows, lanes

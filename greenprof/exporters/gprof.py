@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greenprof.analysis import check_clock
+from greenprof.clocks import check_clock
 from greenprof.exporters.registry import Exporter
 from greenprof.profiles import Profile
 
