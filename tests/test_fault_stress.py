@@ -41,7 +41,8 @@ def check(kind: str, found: Mapping[str, Any]) -> None:
     assert found["turns"] > 1000, (kind, found)
     # The tasks were seen at all, or no torn stack could be.
     assert found["numbered"] > 0, (kind, found)
-    unexpected = [text for text in found["warnings"] if not text.startswith("awaits were counted")]
+    # Nobody asked for awaits, so counting them pauses, and some are open when it does.
+    unexpected = [text for text in found["warnings"] if " awaits were " not in f" {text}"]
     assert not unexpected, kind
 
 
