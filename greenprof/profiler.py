@@ -6,7 +6,6 @@ import atexit
 import logging  # noqa: F401  # registers a hook for forks, which has to come before our last one
 import math
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MAX_RATE_HZ = 10_000.0
 ENGINES = ("sampling", "exact")
 EXACT_CLOCKS = ("cpu", "wall")
+# As `platform` says it, which takes a while to import.
+_PYTHON = f"{sys.implementation.name.replace('cpython', 'CPython')} {sys.version.split()[0]}"
 
 # A signal handler of the program's may start or stop a profiler in the middle of either.
 _lock = RLock()
@@ -257,7 +258,7 @@ class Profiler:
     def _info(self) -> ProfileInfo:
         return ProfileInfo(
             command=self._command if self._command is not None else _command_line(),
-            python=f"{platform.python_implementation()} {platform.python_version()}",
+            python=_PYTHON,
             greenprof=__version__,
             started_at=self._started_at,
             duration_ns=time.monotonic_ns() - self._started_ns,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from greenprof import bridges, switches
 from greenprof.frames import FrameTable
@@ -45,8 +44,7 @@ class Part(Protocol):
         """What a reader of the profile has to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What is to be recorded, and how; `greenprof.Profiler` documents each."""
 
     rate_hz: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 __all__ = ["HIDDEN", "without_secrets"]
@@ -14,10 +15,13 @@ _CALLED = (
     "pass(?:word|wd|phrase|code)|secret|token|credential|(?:api|private|access|account)[-_]?key"
 )
 # --db-password=x, DB_PASSWORD=x; password=x in a DSN of several words, too.
-_GIVEN = re.compile(rf"(?i)((?:^|(?<=[\s;&?,]))[-\w.]*(?:{_CALLED})[-\w.]*=)(?:'[^']*'|[^\s;&]+)")
-_OPTION = re.compile(rf"(?i)-{{1,2}}[-\w.]*(?:{_CALLED})[-\w.]*")
+_GIVEN = rf"(?i)((?:^|(?<=[\s;&?,]))[-\w.]*(?:{_CALLED})[-\w.]*=)(?:'[^']*'|[^\s;&]+)"
+_OPTION = rf"(?i)-{{1,2}}[-\w.]*(?:{_CALLED})[-\w.]*"
 # scheme://user:password@host
-_IN_URL = re.compile(r"(?i)([a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?=@)")
+_IN_URL = r"(?i)([a-z][a-z0-9+.-]*://[^\s/?#:@]*:)[^\s/?#]+(?=@)"
+# Most command lines have nothing that they could fit: compiled when first needed, and kept whatever
+# the program does with re's own cache.
+_compiled = cache(re.compile)
 
 
 def without_secrets(words: Iterable[str]) -> list[str]:
@@ -33,12 +37,14 @@ def without_secrets(words: Iterable[str]) -> list[str]:
             found.append(HIDDEN)
             hide_next = False
             continue
-        hide_next = _OPTION.fullmatch(word) is not None
-        if "=" in word and _is_one_value(word):
+        hide_next = _is_option(word)
+        if "=" in word:
             name, _, _ = word.partition("=")
-            found.append(f"{name}={HIDDEN}")
-            continue
-        found.append(_IN_URL.sub(_hidden, _GIVEN.sub(_hidden, word)))
+            if _is_option(name):  # the whole rest of the word is its value
+                found.append(f"{name}={HIDDEN}")
+                continue
+        shown = _compiled(_GIVEN).sub(_hidden, word) if "=" in word else word
+        found.append(_compiled(_IN_URL).sub(_hidden, shown) if "://" in shown else shown)
     return found
 
 
@@ -47,6 +53,6 @@ def _hidden(found: re.Match[str]) -> str:
     return f"{found[1]}{HIDDEN}"
 
 
-def _is_one_value(word: str) -> bool:
-    """Whether the whole rest of a word is the value of an option that is called so."""
-    return word.startswith("-") and _OPTION.fullmatch(word.partition("=")[0]) is not None
+def _is_option(word: str) -> bool:
+    """Whether it is an option that is called so, without a value."""
+    return word.startswith("-") and _compiled(_OPTION).fullmatch(word) is not None

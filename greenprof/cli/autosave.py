@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from greenprof._native import time
 from greenprof.cli.outputs import Output, automatic_path
@@ -39,8 +38,7 @@ RETRY_S = 0.5
 NO_FOLDERS = (("dev",), ("proc",))
 
 
-@dataclass(frozen=True, slots=True)
-class Saving:
+class Saving(NamedTuple):
     """Where to, and how often."""
 
     path: str

@@ -7,9 +7,8 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from greenprof.errors import OutputError
 from greenprof.output import check_output
@@ -23,8 +22,7 @@ __all__ = ["STDOUT", "Output", "automatic_path", "plan_outputs", "safe_name"]
 STDOUT = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One file to write, or standard output."""
 
     shown: str

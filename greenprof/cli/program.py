@@ -10,9 +10,9 @@ import builtins
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
+from typing import NamedTuple
 
 from greenprof.errors import GreenprofError
 
@@ -29,18 +29,16 @@ INTERRUPTED = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A program's code and what its `__main__` says of itself (`__file__`, `__spec__`, ...)."""
 
     code: CodeType
-    names: dict[str, object] = field(default_factory=dict)
+    names: dict[str, object]
     argv0: str | None = None
     """What replaces `sys.argv[0]`; None leaves it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """What to run. `load` may already run code of the program: `-m` imports the parent packages."""
 
     label: str

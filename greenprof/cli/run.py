@@ -5,15 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from greenprof.cli import options, recordoptions, spanoptions
 from greenprof.cli.imports import OwnImports
-from greenprof.cli.otlp import is_endpoint
 from greenprof.cli.program import Program, leave, report_uncaught, run_as_main
 from greenprof.cli.session import Session
 from greenprof.errors import GreenprofError
@@ -54,8 +52,7 @@ program that is killed (kill -9). It is removed once the profile is written.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The program's part of the command line."""
 
     kind: str
@@ -120,6 +117,8 @@ def split(args: list[str], takes_value: dict[str, bool]) -> tuple[list[str], Tar
             return args[:index], Target("script", word, rest)
         index += 1
         if word == spanoptions.OTLP:
+            from greenprof.cli.otlp import is_endpoint
+
             valued = bool(rest) and is_endpoint(rest[0])
             args[index - 1 : index + valued] = [f"{word}={rest[0] if valued else ''}"]
             continue

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from greenprof.cli.otlp import Destination, find_destination
 from greenprof.cli.outputs import STDOUT, Output
 from greenprof.cli.recordoptions import seconds_in
 from greenprof.errors import OutputError
@@ -17,6 +15,7 @@ from greenprof.output import check_output
 from greenprof.printable import printable
 
 if TYPE_CHECKING:
+    from greenprof.cli.otlp import Destination
     from greenprof.cli.spans import RunSpans
 
 __all__ = ["OTLP", "Plan", "minimum", "otlp", "plan", "recording", "spans", "stack"]
@@ -26,8 +25,7 @@ STACKS = ("never", "slow", "always")
 SLOW_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What was asked for, as far as it could be checked beforehand."""
 
     destination: Destination | None
@@ -106,7 +104,11 @@ def plan(
             if value is not None:
                 raise click.UsageError(f"{name} is about spans: add --otlp or --spans FILE")
         return None
-    destination = None if endpoint is None else find_destination(endpoint)
+    destination = None
+    if endpoint is not None:
+        from greenprof.cli.otlp import find_destination
+
+        destination = find_destination(endpoint)
     absolute = None
     if path is not None:
         if path == STDOUT:
