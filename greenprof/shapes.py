@@ -121,8 +121,10 @@ def remember(key: tuple[int, ...], stack: RawStack, pieces: Sequence[list[Any]])
         for frame in piece:
             if frame is awaited:
                 awaited = next(kept, None)
-            else:
+            elif _is_transparent(frame.f_code):
                 dropped.append(at)
+            else:
+                return None  # a stack of another thread, that has gone on meanwhile
             at += 1
     if awaited is not None:
         return None
@@ -130,3 +132,8 @@ def remember(key: tuple[int, ...], stack: RawStack, pieces: Sequence[list[Any]])
         wholes.clear()
     whole = wholes[key] = Whole(stack, tuple(reversed(dropped)))
     return whole
+
+
+def _is_transparent(code: CodeType) -> bool:
+    role = bridges.role_of(code)
+    return role is not None and role.part is Part.TRANSPARENT

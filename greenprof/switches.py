@@ -150,6 +150,9 @@ class Switches:
     def wake(self) -> None:
         """See switches again after `rest`; nothing if it did not rest. In this thread only."""
         if self.resting:
+            # What a callback noted that was interrupted when `rest` took it out.
+            self.waiting.clear()
+            self._awaited_in.clear()
             self.resting = False
             self.install()
 
@@ -287,8 +290,8 @@ class Switches:
     def awaited_by(self, frame: FrameType) -> greenlet | None:
         """The live greenlet that `frame` awaits for, None if it is not a bridge frame."""
         found = self.waiting.get(id(frame))
-        if found is None:
-            return None
+        if found is None or self.resting:
+            return None  # while it rests, nobody forgets what is over
         waiter = found()
         if waiter is None or waiter.dead or self._awaited_in.get(id(waiter)) != id(frame):
             return None
@@ -297,7 +300,7 @@ class Switches:
     def is_awaited_for(self, found: greenlet) -> bool:
         """Whether a live greenlet has handed over to a coroutine, which awaits on its behalf."""
         noted = self.waiting.get(self._awaited_in.get(id(found), 0))
-        return noted is not None and noted() is found
+        return noted is not None and noted() is found and not self.resting
 
     def seed(self) -> None:
         """Note the greenlets of this thread that began before it was followed.
@@ -531,8 +534,9 @@ def everywhere() -> Switches:
     """What is known of all threads' bridge frames, as of now; for a look at a task of any thread."""
     merged = Switches(0)
     for state in all_threads():
-        merged.waiting.update(state.waiting)
-        merged._awaited_in.update(state._awaited_in)
+        if not state.resting:
+            merged.waiting.update(state.waiting)
+            merged._awaited_in.update(state._awaited_in)
     return merged
 
 

@@ -87,8 +87,6 @@ class Following:
             self._state = state
             self._begin(state, now_ns, FIRST_NS)
         if state.resting:
-            # What the callback noted that was interrupted by the tick that took it out.
-            state.waiting.clear()
             if (
                 now_ns >= self._since_ns + REST_NS
                 or self._is_wanted(now_ns)

@@ -12,6 +12,8 @@ import sys
 from types import FrameType
 from typing import Any
 
+from greenlet import greenlet
+
 from greenprof import idle, switches
 from greenprof._native import (
     allocate_lock,
@@ -233,12 +235,16 @@ class ThreadSampler:
         self._main_was_overdue = overdue
         if frame is None or not overdue:
             return
+        first = frame
         while frame.f_code.co_filename.startswith(_OWN_FOLDER) and frame.f_back is not None:
             frame = frame.f_back  # it waits for the interpreter lock in a handler of ours
         main.interrupt_waiting(frame)
         current = main.following.running()
-        # The interpreter lock is held from the copy of the frames to here, but for an unlucky
-        # forced switch; the frame would then be an old one, of this thread still.
+        # The thread may have gone on since the frames were copied, and the greenlet have another
+        # stack by now.
+        moved = (current_frames() or {}).get(self._ledger.main_ident) is not first
+        if moved or _is_suspended(current):
+            return
         main.tick(frame, current, now, main.clock.read_cpu())
         main.clock.resumed_ns = now
 
@@ -273,6 +279,11 @@ class ThreadSampler:
         followed = switches.of_thread(clock.ident)
         count = 0 if followed is None else followed.position()[0]
         current = None if followed is None else followed.running()
+        # It may have gone on since all were copied; from here on the count tells.
+        latest = (current_frames() or {}).get(clock.ident)
+        if latest is None or _is_suspended(current):
+            return True
+        frame = latest
         observer = self._ledger.observer
         accounted: set[int] = set()
         seen = observer.observe(clock.ident, frame, current, accounted)
@@ -298,3 +309,8 @@ class ThreadSampler:
         clock.last_span = seen.span
         clock.waiting = observer.suspended_main(clock.ident, current, elapsed, accounted)
         return True
+
+
+def _is_suspended(current: greenlet | None) -> bool:
+    """Whether a greenlet that is noted as running is not: the tracer is about to note another."""
+    return current is not None and current.gr_frame is not None
