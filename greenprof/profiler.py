@@ -384,6 +384,7 @@ def _running_recordings() -> list[Recording]:
 
 
 def _at_exit() -> None:
+    mainthread.over = True
     # The interpreter takes its signal handlers down, but not our timers, whose signals would then
     # end the process. What was recorded stays.
     for recording in _running_recordings():

@@ -25,6 +25,7 @@ from greenprof import idle, loops, switches
 from greenprof._native import get_ident, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
+from greenprof.samplers import mainthread
 from greenprof.samplers.accounting import CpuAccount, Probe, weight_of
 from greenprof.samplers.closing import QuietClosing
 from greenprof.samplers.following import Following
@@ -126,8 +127,8 @@ class MainSampler:
 
     def open(self) -> None:
         """Start the timers."""
-        if not self._ledger.running:
-            return  # stopped before the main thread came round to it
+        if not self._ledger.running or mainthread.over:
+            return  # stopped before the main thread came round to it; or a daemon thread's, at the end
         switches.adopt_thread()
         self._close_timers()
         self._closing.install()

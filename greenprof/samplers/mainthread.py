@@ -13,6 +13,8 @@ from greenprof._native import main_thread_ident
 _work: deque[Callable[[], None]] = deque()
 _scheduled = False
 _busy = False
+#: Set at the interpreter's end: signals that come later than that meet no handler, and end the process.
+over = False
 
 
 def in_main_thread() -> bool:
