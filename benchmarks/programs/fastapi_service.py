@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.programs.load import CONNECTIONS, Load
+from benchmarks.programs.load import CONNECTIONS, PAUSE_S, Load
 from benchmarks.programs.shop import Shop
-from benchmarks.programs.steady import WARM_UP, Arguments, Window, arguments
+from benchmarks.programs.steady import WARM_UP_S, Arguments, Window, arguments
 
 
 class Service:
@@ -28,7 +27,7 @@ class Service:
         return {"total": total}
 
 
-async def serve(given: Arguments) -> dict[str, Any]:
+async def serve(given: Arguments) -> None:
     service = Service(given.url)
     config = uvicorn.Config(
         service.app, host="127.0.0.1", port=0, log_level="warning", access_log=False
@@ -38,22 +37,28 @@ async def serve(given: Arguments) -> dict[str, Any]:
     while not server.started:  # noqa: ASYNC110  # a flag is all that uvicorn has
         await asyncio.sleep(0.01)
     with Load("http", server.servers[0].sockets[0].getsockname()[1]) as load:
-        await asyncio.sleep(0.5 + given.seconds * WARM_UP)
-        load.begin()
-        before = service.served
-        with Window(given.above) as window:
-            await asyncio.sleep(given.seconds)
-        units = service.served - before
-        asked = load.end()
+        await asyncio.sleep(0.5 + WARM_UP_S)
+        load.pause()
+        await asyncio.sleep(PAUSE_S)
+        # Whoever waits for a slice blocks the loop: nobody asks meanwhile.
+        for _ in given.slices():
+            load.begin()
+            before = service.served
+            with Window(given.above) as window:
+                await asyncio.sleep(given.seconds)
+            units = service.served - before
+            load.pause()
+            await asyncio.sleep(PAUSE_S)
+            given.tell(window.per(units))
+        given.tell(load.end())
     server.should_exit = True
     await serving
     await service.shop.close()
-    return {**window.per(units), **asked}
 
 
 def main() -> None:
     given = arguments()
-    given.tell(asyncio.run(serve(given)))
+    asyncio.run(serve(given))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Asks a server again and again, in a process of its own: what `Load` starts, and a script of the standard library.
 
-Each connection asks anew once it has its answer. A line on standard input starts the counting, its end ends it; then
-the requests that were answered meanwhile, and how long these took, are printed as JSON.
+Each connection asks anew once it has its answer. Lines on standard input begin the counting, and make the clients
+pause; at its end the requests that were answered while they were counted, and how long these took, are printed as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 CONNECTIONS = 16
+PAUSE_S = 0.1
+"""How long after a pause began there is an answer to all that was asked before."""
 
 
 def interpreter() -> str:
@@ -39,8 +41,16 @@ class Load:
         return self
 
     def begin(self) -> None:
+        """Ask, and count."""
+        self._say("begin")
+
+    def pause(self) -> None:
+        """Ask and count no more, until there is another beginning."""
+        self._say("pause")
+
+    def _say(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("begin\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def end(self) -> dict[str, Any]:
@@ -63,12 +73,15 @@ class Asking:
         self.port = port
         self.took_s: list[float] = []
         self.counting = False
+        self.asking = asyncio.Event()
+        self.asking.set()
         self.failed = 0
 
     async def client(self, number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             while True:
+                await self.asking.wait()
                 started = time.perf_counter()
                 right = await self._ask(reader, writer, number)
                 if self.counting:
@@ -93,12 +106,15 @@ class Asking:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         clients = [asyncio.create_task(self.client(number)) for number in range(CONNECTIONS)]
-        await loop.run_in_executor(None, sys.stdin.readline)
-        self.counting = True
-        started = time.perf_counter()
-        await loop.run_in_executor(None, sys.stdin.read)
-        self.counting = False
-        took_s = time.perf_counter() - started
+        took_s = started = 0.0
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            self.counting = line == "begin\n"
+            if self.counting:
+                started = time.perf_counter()
+                self.asking.set()
+            else:
+                self.asking.clear()
+                took_s += (time.perf_counter() - started) if started else 0.0
         ended = sum(client.done() for client in clients)
         for client in clients:
             client.cancel()

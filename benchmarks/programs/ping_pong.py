@@ -27,7 +27,7 @@ def turn() -> None:
 
 def main() -> None:
     given = arguments()
-    given.tell(in_turns(turn, given))
+    in_turns(turn, given)
 
 
 if __name__ == "__main__":

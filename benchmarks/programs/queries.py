@@ -40,7 +40,7 @@ class SqlAlchemy:
 def main() -> None:
     given = arguments()
     program = SqlAlchemy(given.url, REQUESTS)
-    given.tell(in_turns(program.turn, given))
+    in_turns(program.turn, given)
     program.close()
 
 

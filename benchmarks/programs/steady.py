@@ -1,4 +1,8 @@
-"""Measures a program from within while it does the same again and again: its CPU time, and its profiler's."""
+"""Measures a program from within while it does the same again and again: its CPU time, and its profiler's.
+
+Whoever measures may ask for slices of it, by a socket, in turns with another process that runs the same program:
+what the machine does meanwhile happens to both. Without that socket there is one slice.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ import argparse
 import gc
 import json
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-WARM_UP = 0.4
-"""The part of the seconds to measure that goes before them."""
-LEAST_TURNS = 2
+WARM_UP_S = 0.4
+ASK, END = b"slice\n", b"end\n"
 
 
 @dataclass(frozen=True)
@@ -22,25 +27,46 @@ class Arguments:
     """What each program is given."""
 
     seconds: float
+    """Of a slice."""
     url: str
-    result: Path | None
     above: int
     """The process that asks; those between it and the program are the profiler's."""
+    meet: str
+    """The Unix socket of who asks; without one there is a single slice, and what there is to say is printed."""
 
-    def tell(self, result: dict[str, Any]) -> None:
-        text = json.dumps(result)
-        if self.result is None:
-            print(text)
+    def slices(self) -> Iterator[None]:
+        """One for each slice that is asked for. Blocks the thread until it is."""
+        self.tell({"cpu_s": cpu_s(between(self.above))})
+        if self._asking is None:
+            yield
         else:
-            self.result.write_text(text, encoding="utf-8")
+            with self._asking.makefile("rb") as asked:
+                while asked.readline() == ASK:
+                    yield
+        self.tell({"cpu_s": cpu_s(between(self.above))})
+
+    def tell(self, said: dict[str, Any]) -> None:
+        line = json.dumps(said)
+        if self._asking is None:
+            print(line)
+        else:
+            self._asking.sendall(line.encode() + b"\n")
+
+    @cached_property
+    def _asking(self) -> socket.socket | None:
+        if not self.meet:
+            return None
+        asking = socket.socket(socket.AF_UNIX)
+        asking.connect(self.meet)
+        return asking
 
 
 def arguments() -> Arguments:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--url", default="")
-    parser.add_argument("--result", type=Path)
     parser.add_argument("--above", type=int, default=os.getppid())
+    parser.add_argument("--meet", default="")
     return Arguments(**vars(parser.parse_args()))
 
 
@@ -53,17 +79,31 @@ class Window:
 
     def __enter__(self) -> Self:
         gc.collect()
-        self.cpu_s, self.wall_s = self._cpu_s(), time.monotonic()
+        self.cpu_s, self.wall_s = cpu_s(self._profilers), time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cpu_s, self.wall_s = self._cpu_s() - self.cpu_s, time.monotonic() - self.wall_s
-
-    def _cpu_s(self) -> float:
-        return time.process_time() + sum(cpu_s_of(pid) for pid in self._profilers)
+        self.cpu_s, self.wall_s = (
+            cpu_s(self._profilers) - self.cpu_s,
+            time.monotonic() - self.wall_s,
+        )
 
     def per(self, units: int) -> dict[str, Any]:
         return {"units": units, "cpu_s": self.cpu_s, "wall_s": self.wall_s}
+
+
+def cpu_s(others: list[int]) -> float:
+    """CPU time of this process and those."""
+    return time.process_time() + sum(map(precise_cpu_s_of, others))
+
+
+def precise_cpu_s_of(pid: int) -> float:
+    """CPU time of a process's threads that run still, in nanoseconds (proc(5): schedstat), where Linux keeps it."""
+    try:
+        texts = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    except OSError:  # a thread has just ended
+        texts = []
+    return sum(int(text.split()[0]) for text in texts) / 1e9 if texts else cpu_s_of(pid)
 
 
 def fields_of(pid: int) -> list[str]:
@@ -82,25 +122,29 @@ def between(above: int) -> list[int]:
 
 
 def cpu_s_of(pid: int) -> float:
+    """CPU time of a process, in steps of 10 ms."""
     user, system = map(int, fields_of(pid)[11:13])
     return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
-def in_turns(turn: Callable[[], object], given: Arguments) -> dict[str, Any]:
-    """Does turns until the time is over, and says what all of them took.
+def in_turns(turn: Callable[[], object], given: Arguments) -> None:
+    """Does turns until the time of each slice is over, and says what they took.
 
     The time bounds a run under a profiler that makes the program many times slower; the work of each turn is
     the same under all of them.
     """
-    warm_at = time.monotonic() + given.seconds * WARM_UP
+    turns = repeat(turn, WARM_UP_S)
+    for _ in given.slices():
+        with Window(given.above) as window:
+            turns = repeat(turn, given.seconds)
+        given.tell(window.per(turns))
+
+
+def repeat(turn: Callable[[], object], seconds: float) -> int:
+    turns = 0
+    until = time.monotonic() + seconds
     while True:
         turn()
-        if time.monotonic() > warm_at:
-            break
-    turns = 0
-    with Window(given.above) as window:
-        until = time.monotonic() + given.seconds
-        while turns < LEAST_TURNS or time.monotonic() < until:
-            turn()
-            turns += 1
-    return window.per(turns)
+        turns += 1
+        if time.monotonic() >= until:
+            return turns
