@@ -5,8 +5,8 @@ command line and in a process of its own, that takes turns, slice by slice, with
 without any. From within, a program measures slices of the part of its life in which it does the same again and again; a
 ratio is the median over slices, each to its neighbour. What comes before and after is a table of its own.
 
-Needs the test extra, which brings its own PostgreSQL; with the extra `bench` it shows the others. The first round takes some
-seven minutes, later ones half of it: what makes a program twice as dear, or more, is not repeated.
+Needs the test extra, which brings its own PostgreSQL; with the extra `bench` it shows the others. Takes half an
+hour; what makes a program twice as dear, or more, is not repeated.
 """
 
 from __future__ import annotations
@@ -439,8 +439,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each")
-    parser.add_argument("--slices", type=int, default=12, help="of each process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each")
+    parser.add_argument("--slices", type=int, default=6, help="of each process")
     parser.add_argument("--seconds", type=float, default=0.25, help="of each slice")
     parser.add_argument("--quick", action="store_true", help="to see that it runs")
     parser.add_argument("--only", default="", help="profilers whose name contains this")

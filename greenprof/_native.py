@@ -32,6 +32,8 @@ allocate_lock = _thread.allocate_lock
 get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id
 start_new_thread = _thread.start_new_thread
+#: How many threads run that Python has started; undocumented, and 0 where it is not there.
+count_threads = getattr(_thread, "_count", int)
 thread_local = _thread._local
 
 

@@ -22,7 +22,7 @@ from greenprof.switches import CO_AWAITS
 __all__ = ["CO_RESUMED", "Shape", "Whole", "is_awaited", "remember", "shape_of", "wholes"]
 
 #: Of each kind that are remembered; then all are forgotten.
-MAX_SHAPES = 4096
+MAX_SHAPES = 1024
 
 CO_RESUMED = CO_AWAITS | CO_GENERATOR
 # Coroutines written as classes.
@@ -100,6 +100,7 @@ def shape_of(frames: list[Any]) -> Shape:
     if shape is None or shape.age != age:
         if len(_shapes) >= MAX_SHAPES:
             _shapes.clear()
+            wholes.clear()  # they are told by the numbers of shapes
         shape = _shapes[key] = Shape(codes, age)
     if shape.cut:
         del frames[: shape.cut]

@@ -228,6 +228,5 @@ class Unpacker:
 def _read_context(trace_id: int, span_id: int, is_remote: bool, flags: int, state: str) -> Any:
     from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
-    return SpanContext(
-        trace_id, span_id, is_remote, TraceFlags(flags), TraceState.from_header([state])
-    )
+    found = TraceState.from_header([state]) if state else None
+    return SpanContext(trace_id, span_id, is_remote, TraceFlags(flags), found)

@@ -17,8 +17,8 @@ from greenprof.printable import reason
 from greenprof.profiles import SpanRef, State
 
 #: What is kept at most: some 400 bytes each.
-MAX_SPANS = 20_000
-MAX_PARTS = 60_000
+MAX_SPANS = 5_000
+MAX_PARTS = 15_000
 #: Await spans are kept until it is certain which span stands for them; so many before the first look.
 SETTLE_AT = 512
 

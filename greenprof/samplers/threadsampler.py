@@ -17,6 +17,7 @@ from greenlet import greenlet
 from greenprof import idle, switches
 from greenprof._native import (
     allocate_lock,
+    count_threads,
     current_frames,
     get_ident,
     get_native_id,
@@ -38,6 +39,8 @@ OVERDUE = 1.6
 #: Without other threads that do anything, and while the main thread looks after itself, the sampling
 #: thread need not come round more often.
 ALONE_NS = 50_000_000
+#: While it is the only one, and none has begun or ended since, it looks once in so many times.
+EACH_ALONE = 4
 #: One that has used CPU time is looked at so long at each tick.
 BUSY_NS = 500_000_000
 #: A look that had to wait this long for the interpreter lock comes where somebody let go of it;
@@ -79,6 +82,9 @@ class ThreadSampler:
         self._ticked_ns = 0
         self._next = 0
         self._late = False
+        # Of looks that found nobody else: how many threads Python has started, and how often that was all since.
+        self._alone_of = -1
+        self._left_alone = 0
         self._main_was_overdue = False
         self._busy_until_ns = 0
         self._ident = 0
@@ -154,10 +160,22 @@ class ThreadSampler:
                 waited_ns = time.monotonic_ns() - due_ns
                 self._late = LATE_NS < waited_ns < sys.getswitchinterval() * NS
                 mainthread.schedule()
+                if not needed and self._is_alone():
+                    continue
                 self._look()
                 self.cost_ns = earlier_ns + time.thread_time_ns()
         finally:
             finished.release()
+
+    def _is_alone(self) -> bool:
+        """Whether there is nobody to look at: no other thread, and a main thread that ticks."""
+        self._left_alone += 1
+        main_ns = time.monotonic_ns() - self._main.clock.wall_ns
+        return (
+            self._left_alone < EACH_ALONE
+            and count_threads() == self._alone_of
+            and main_ns <= OVERDUE * self._ledger.period_ns
+        )
 
     def _look(self) -> None:
         ledger = self._ledger
@@ -206,6 +224,8 @@ class ThreadSampler:
             if not looks:
                 break
         self._ticked_ns = now
+        self._left_alone = 0
+        self._alone_of = -1 if frames else count_threads()
         observer.recorder.spans.prune()
         watch = observer.watch
         if now - watch.ticked_ns > OVERDUE * self._ledger.period_ns:
