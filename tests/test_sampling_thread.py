@@ -1,0 +1,78 @@
+"""The sampling thread comes round seldom while it has nobody to look at, and is there when it has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import greenprof
+from greenprof._native import count_threads
+from greenprof.samplers.threadsampler import EACH_ALONE, ThreadSampler
+
+PERIOD_NS = 10_000_000
+FRESH_S = 3600
+"""As old as a main thread's tick may be where that is not what is tested."""
+
+
+def alone(period_ns: int = FRESH_S * 10**9) -> ThreadSampler:
+    """One that has just found no other thread, with a main thread that has just ticked."""
+    ledger: Any = SimpleNamespace(period_ns=period_ns)
+    main: Any = SimpleNamespace(clock=SimpleNamespace(wall_ns=time.monotonic_ns()))
+    sampler = ThreadSampler(ledger, main)
+    sampler._alone_of = count_threads()
+    return sampler
+
+
+def test_alone_it_looks_once_in_so_many_times() -> None:
+    sampler = alone()
+
+    assert [sampler._is_alone() for _ in range(EACH_ALONE)] == [True] * (EACH_ALONE - 1) + [False]
+
+
+def test_a_thread_that_begins_is_looked_for() -> None:
+    sampler = alone()
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        assert not sampler._is_alone()
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_main_thread_that_does_not_tick_is_looked_for() -> None:
+    sampler = alone(PERIOD_NS)
+    cast("Any", sampler._main).clock.wall_ns -= 2 * PERIOD_NS
+
+    assert not sampler._is_alone()
+
+
+def compute(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(100))
+
+
+def sleep_beside() -> None:
+    time.sleep(0.6)
+
+
+def test_a_thread_that_begins_late_is_in_the_profile() -> None:
+    with greenprof.Profiler(100, awaits=False) as profiler:
+        compute(0.7)
+        thread = threading.Thread(target=sleep_beside)
+        thread.start()
+        compute(0.6)
+        thread.join()
+
+    profile = profiler.profile
+    assert profile is not None
+    below_ns = sum(
+        sample.wall_ns
+        for sample in profile.samples
+        if sleep_beside.__name__ in {frame.name for frame in profile.stack(sample.stack)}
+    )
+    assert 0.4e9 < below_ns < 1.2e9
