@@ -71,8 +71,8 @@ class Following:
         self._began_ns = 0
         self._since_ns = 0
         self._until_ns = 0
-        # Whether it is `sparing` that wants what is seen since then.
-        self._for_sparing = False
+        #: Whether it is `sparing` that wants what is seen since then, and may want it no more at any tick.
+        self.for_sparing = False
         self._count = 0
         self._main: Callable[[], greenlet | None] = _nobody
         self._rested_ns = 0
@@ -95,7 +95,7 @@ class Following:
                 state.wake()
                 self._rested_ns += now_ns - self._since_ns
                 self._begin(state, now_ns, AWAKE_NS)
-                self._for_sparing = self.sparing is not None and not self.sparing.is_paused(now_ns)
+                self.for_sparing = self.sparing is not None and not self.sparing.is_paused(now_ns)
             return
         state.check()
         cost_ns = (state.position()[0] - self._count) * SWITCH_NS
@@ -103,7 +103,7 @@ class Following:
         if (
             now_ns < self._until_ns
             and cost_ns < MOST_NS
-            and not (self._for_sparing and sparing is not None and sparing.is_paused(now_ns))
+            and not (self.for_sparing and sparing is not None and sparing.is_paused(now_ns))
         ):
             return
         if (
@@ -114,7 +114,7 @@ class Following:
             self._begin(state, now_ns, FIRST_NS)
             return
         wants = sparing is not None and not sparing.is_paused(now_ns)
-        if sparing is not None and (wants or self._for_sparing):
+        if sparing is not None and (wants or self.for_sparing):
             # Of programs that switch all the time, the tracer takes more than all counting.
             sparing.charge(cost_ns, now_ns)
             wants = not sparing.is_paused(now_ns)
@@ -123,12 +123,12 @@ class Following:
             self._main = ref(main_of(getcurrent()))
         else:
             self._begin(state, now_ns, FIRST_NS)
-            self._for_sparing = wants
+            self.for_sparing = wants
 
     def _begin(self, state: Switches, now_ns: int, lasts_ns: int) -> None:
         self._began_ns = self._began_ns or now_ns
         self._since_ns, self._until_ns = now_ns, now_ns + lasts_ns
-        self._for_sparing = False
+        self.for_sparing = False
         self._count = state.position()[0]
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ LATE = 0.25
 LONG_PERIODS = 3
 #: The wake-up descriptor is looked at every so many ticks.
 UNREAD_CHECK = 16
-#: The tracer is seen to so often.
+#: The tracer is seen to so often, and at each tick while it is there for a burst of awaits.
 FOLLOW_NS = 15_000_000
 #: So long no signals are sent when a loop begins to close its wake-up socket.
 QUIET_NS = 20_000_000
@@ -272,7 +272,7 @@ class MainSampler:
         self.tick(frame, current, now, cpu, asleep=asleep)
         if not self._computing or (self._wall_timer is not None and self._wall_timer.interrupting):
             self.interrupt_waiting(frame)
-        if now - self._followed_ns >= FOLLOW_NS:
+        if now - self._followed_ns >= FOLLOW_NS or self.following.for_sparing:
             self._followed_ns = now
             self.following.tick(now)
         if self._probe is not None and self._probe_timer is not None and not self._paused:
