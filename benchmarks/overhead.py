@@ -32,13 +32,14 @@ from typing import IO, Any, NamedTuple
 from benchmarks.figures import machine, put_into
 from benchmarks.peers import PEERS
 from benchmarks.programs.shop import Shop
-from benchmarks.programs.steady import ASK, END
+from benchmarks.programs.steady import ASK, END, OFF, ON
 from tests.postgres import running_postgres
 
 FOLDER = Path(__file__).with_name("programs")
 REPOSITORY = FOLDER.parent.parent
 LIMIT_S = 45.0
 PLAIN = "no profiler"
+CONTROL = "no profiler, once more"
 DEAR = 2.0
 DEAR_SLICES_S = 15.0
 """When what takes so long is not asked for another slice."""
@@ -85,9 +86,10 @@ def traced(shortest_ms: str, program: Sequence[str], _output: Path) -> list[str]
 
 
 def ways() -> dict[str, Way]:
-    """Greenprof's settings and the peers that are installed, by the name of their row."""
+    """Greenprof's settings and the peers that are installed, by the name of their row; first, none at all."""
     watched = ("--awaits", "--block-limit", "100ms")
     found: dict[str, Way] = {
+        CONTROL: plainly,
         "greenprof, 100 Hz": by_greenprof(),
         "... without awaits": by_greenprof("--no-awaits"),
         "... and all awaits": by_greenprof("--awaits"),
@@ -199,6 +201,10 @@ class Contestant:
         if not found["units"]:
             raise FailedError("nothing was done in a slice")
         self.slices.append(Slice(found["cpu_s"] / found["units"], found["wall_s"] / found["units"]))
+
+    def switch(self, on: bool) -> None:
+        """Switch the profiler in its process on or off, before the next slice."""
+        self._talk.sendall(ON if on else OFF)
 
     def finish(self) -> None:
         """Let it come to its end."""
