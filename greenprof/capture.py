@@ -17,7 +17,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import awaitables, bridges, loops, stacks, switches
+from greenprof import awaitables, bridges, loops, stacks, switches, variables
 from greenprof._native import allocate_lock, get_ident, main_thread_ident
 from greenprof.bridges import Part
 from greenprof.frames import FrameTable, position_of
@@ -269,7 +269,7 @@ class _Look:
         frames = stacks.walk(main.gr_frame)
         root = frames[0].f_code.co_qualname if frames else ""
         if root == "Thread._bootstrap":
-            return getattr(frames[0].f_locals.get("self"), "ident", None) or 0
+            return getattr(variables.value_in(frames[0], ("self",)), "ident", None) or 0
         return main_thread_ident() if root in _MAIN_ROOTS else 0
 
 

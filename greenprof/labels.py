@@ -15,7 +15,7 @@ from typing import Any
 
 from greenlet import greenlet
 
-from greenprof import awaitables, bridges
+from greenprof import awaitables, bridges, variables
 from greenprof._native import main_thread_ident
 from greenprof.interrupted import from_signal_handler
 from greenprof.stacks import RawStack
@@ -182,9 +182,9 @@ def _request_of(frames: list[Any]) -> Any:
         place = _places.get(key)
         if place is None or not isinstance(frame, FrameType):
             continue
-        # Reading a frame's locals is not free: only where the answer is, and only once.
+        # Reading a frame's variables is not free: only where the answer is, and only once.
         variable, attribute = place
-        value = frame.f_locals.get(variable)
+        value = variables.value_in(frame, (variable,))
         return getattr(value, attribute, None) if attribute else value
     return None
 

@@ -15,7 +15,7 @@ from weakref import ref
 
 from greenlet import greenlet
 
-from greenprof import awaitables
+from greenprof import awaitables, variables
 from greenprof._native import get_ident
 from greenprof.rawstack import walk
 
@@ -118,7 +118,7 @@ class LoopFinder:
                 continue
             # asyncio's own loop, and the runner of `asyncio.run` for those written in C.
             if code.co_qualname in _RUNS_A_LOOP and "asyncio" in code.co_filename:
-                owner = frame.f_locals.get("self")
+                owner = variables.value_in(frame, ("self",))
                 loop: Any = getattr(owner, "_loop", owner)
                 if hasattr(loop, "is_running") and loop.is_running():
                     return loop

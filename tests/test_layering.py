@@ -52,6 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "errors",
             "interrupted",
             "spancontext",
+            "variables",
             "_native",
             "_version",
         }

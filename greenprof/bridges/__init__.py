@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from greenlet import greenlet
 
+from greenprof import variables
 from greenprof.entrypoints import entry_points
 from greenprof.interrupted import from_signal_handler
 from greenprof.printable import message_of
@@ -243,19 +244,7 @@ def _forget_codes() -> None:
 
 def variable_of(frame: FrameType, role: Role) -> Any:
     """The value of the role's variable in a frame, None if it is not bound."""
-    return value_in(frame, role.variables)
-
-
-def value_in(frame: FrameType, names: tuple[str, ...]) -> Any:
-    """The value of the first of a frame's variables that has one; None if none of them does."""
-    if not names:
-        return None
-    values = frame.f_locals
-    for name in names:
-        found = values.get(name)
-        if found is not None:
-            return found
-    return None
+    return variables.value_in(frame, role.variables)
 
 
 def waiter_kept_in(frame: FrameType) -> Any:

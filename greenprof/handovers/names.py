@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from greenlet import greenlet
 
-from greenprof import awaitables, bridges, idle, loops
+from greenprof import awaitables, bridges, idle, loops, variables
 from greenprof.bridges import Part
 from greenprof.frames import MOST_LETTERS, module_of, origin_of
 from greenprof.interrupted import from_signal_handler
@@ -194,7 +194,7 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
     code = frame.f_code
     site = _functions.get(id(code)) or _function(code)
     if site.variables:
-        found = bridges.value_in(frame, site.variables)
+        found = variables.value_in(frame, site.variables)
         if found is not None:
             return found
     for one in (frame, None if other is None else other.gr_frame):
@@ -202,10 +202,10 @@ def awaitable_in(frame: FrameType, other: greenlet | None) -> Any:
             continue
         awaited = _function(one.f_code).awaited
         if awaited:
-            return bridges.value_in(one, awaited)
+            return variables.value_in(one, awaited)
         if site.variables:
             continue  # nothing is guessed of a bridge that is described
-        awaitable = [value for value in dict(one.f_locals).values() if _can_be_awaited(value)]
+        awaitable = [value for value in variables.all_of(one).values() if _can_be_awaited(value)]
         if len({id(value) for value in awaitable}) == 1:
             return awaitable[0]
     return None
@@ -286,7 +286,7 @@ def _awaited_for(waiter: greenlet | None) -> Any:
             break
         found = _function(frame.f_code)
         if found.awaited and bridges.waiter_kept_in(frame) is waiter:
-            return bridges.value_in(frame, found.awaited)
+            return variables.value_in(frame, found.awaited)
         frame = frame.f_back
     return None
 

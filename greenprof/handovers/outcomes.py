@@ -14,7 +14,7 @@ from typing import Any
 
 from greenlet import GreenletExit, greenlet
 
-from greenprof import awaitables, loops
+from greenprof import awaitables, loops, variables
 from greenprof._native import time
 from greenprof.handovers import names
 
@@ -129,7 +129,7 @@ def _named_in(bridge_frame: FrameType) -> type[BaseException] | None:
     given = code.co_argcount + code.co_kwonlyargcount
     given += bool(code.co_flags & CO_VARARGS) + bool(code.co_flags & CO_VARKEYWORDS)
     arguments = code.co_varnames[:given]
-    values = dict(bridge_frame.f_locals).items()
+    values = variables.all_of(bridge_frame).items()
     found = [one for name, one in values if name not in arguments and _is_exception(one)]
     return type(found[0]) if len(found) == 1 and found[0].__traceback__ is None else None
 
@@ -168,7 +168,7 @@ def thrown_by_hub(hub_frame: FrameType | None) -> type[BaseException] | None:
     A timeout's is at hand where the hub stands. A kill makes one just then. None for what somebody
     made before and threw.
     """
-    values = {} if hub_frame is None else dict(hub_frame.f_locals)
+    values = {} if hub_frame is None else variables.all_of(hub_frame)
     # gevent's Timeout._on_expiration has it as `ex`, eventlet's Timer.__call__ among its `args`.
     given = values.get("args")
     for one in (values.get("ex"), *(given if type(given) is tuple else ())):

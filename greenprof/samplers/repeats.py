@@ -12,7 +12,7 @@ from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
 
-from greenprof import bridges
+from greenprof import bridges, variables
 from greenprof.samplers.awaitsites import Row
 
 __all__ = ["Repeats", "Unit", "operation_of"]
@@ -200,8 +200,8 @@ def operation_of(top: FrameType, line: FrameType) -> int:
         known = _arguments.get(id(code))
         names = _arguments_of(code) if known is None else known[1]
         if names:
-            values = one.f_locals
-            texts = [value[:_MAX_TEXT] for name in names if type(value := values.get(name)) is str]
+            values = variables.values_of(one, names)
+            texts = [value[:_MAX_TEXT] for value in values if type(value) is str]
             if texts:
                 return hash(tuple(texts)) or 1
         one = one.f_back

@@ -11,7 +11,7 @@ from weakref import ref
 
 from greenlet import getcurrent, greenlet
 
-from greenprof import awaitables, bridges, labels, loops, stacks, switches
+from greenprof import awaitables, bridges, labels, loops, stacks, switches, variables
 from greenprof._native import RLock, get_ident
 from greenprof.interrupted import from_signal_handler
 from greenprof.samplers.awaitsites import Row
@@ -285,11 +285,8 @@ class Units:
             found = self._frame_that_serves(other.gr_frame)
         if found is None or hub:
             return None if found is None else True
-        values = found.f_locals
-        for name in ("scope", "environ", "self"):
-            if values.get(name) is not None:
-                return values[name]
-        return True
+        request = variables.value_in(found, ("scope", "environ", "self"))
+        return True if request is None else request
 
     def _frame_that_serves(self, frame: FrameType | None) -> FrameType | None:
         known = self._serving
