@@ -18,6 +18,8 @@ __all__ = ["all_of", "value_in", "values_of"]
 
 #: Functions with one of these names in them may have the copy in their hands.
 _ASKING = frozenset({"locals", "vars", "eval", "exec", "f_locals"})
+#: A name that pytest gives to functions with assertions, which ask for a copy and keep none.
+_ASSERTING = "@py_builtins"
 #: The frame, a variable here, and the argument of `getrefcount`.
 _OWN_REFERENCES = 3
 _CACHE_LIMIT = 20_000
@@ -72,7 +74,7 @@ def _way_of(code: CodeType) -> tuple[CodeType, int]:
     # A module's variables, or a class's, are a dictionary themselves.
     if not _keeps_copies or not code.co_flags & CO_OPTIMIZED:
         way = _PLAIN
-    elif not _ASKING.isdisjoint(code.co_names):
+    elif not _ASKING.isdisjoint(code.co_names) and _ASSERTING not in code.co_names:
         way = _NONE
     known = _ways[id(code)] = code, way
     return known

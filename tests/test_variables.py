@@ -1,6 +1,7 @@
 """Reading a frame's variables leaves no trace: nothing lives longer, and nobody's `locals()` changes.
 
-The functions that are read assert nothing themselves: pytest has each assertion ask for `locals()`.
+The functions that are read assert nothing themselves: pytest has each assertion ask for `locals()`, which keeps
+what it refers to alive as well.
 """
 
 from __future__ import annotations
@@ -68,13 +69,20 @@ def test_values_are_read() -> None:
 
 
 def test_a_function_that_asks_for_its_locals_keeps_what_it_got() -> None:
-    thing = 1
-    mine = locals()
-    thing = 2
-    read()
-    read_all()
-    assert thing == 2
-    assert mine == {"thing": 1}
+    def work() -> Any:
+        thing = 1
+        mine = locals()
+        thing = 2
+        read()
+        read_all()
+        return dict(mine), thing
+
+    assert work() == ({"thing": 1}, 2)
+
+
+def test_a_function_with_assertions_of_pytests_is_read() -> None:
+    thing = Thing()
+    assert read() is thing
 
 
 def test_somebody_who_holds_the_variables_of_another_keeps_them() -> None:
