@@ -32,7 +32,7 @@ from typing import IO, Any, NamedTuple
 from benchmarks.figures import machine, put_into
 from benchmarks.peers import PEERS
 from benchmarks.programs.shop import Shop
-from benchmarks.programs.steady import ASK, END, OFF, ON
+from benchmarks.programs.steady import ASK, END
 from tests.postgres import running_postgres
 
 FOLDER = Path(__file__).with_name("programs")
@@ -201,10 +201,6 @@ class Contestant:
         if not found["units"]:
             raise FailedError("nothing was done in a slice")
         self.slices.append(Slice(found["cpu_s"] / found["units"], found["wall_s"] / found["units"]))
-
-    def switch(self, on: bool) -> None:
-        """Switch the profiler in its process on or off, before the next slice."""
-        self._talk.sendall(ON if on else OFF)
 
     def finish(self) -> None:
         """Let it come to its end."""

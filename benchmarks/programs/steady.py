@@ -1,8 +1,7 @@
 """Measures a program from within while it does the same again and again: its CPU time, and its profiler's.
 
 Whoever measures may ask for slices of it, by a socket, in turns with another process that runs the same program:
-what the machine does meanwhile happens to both. Without that socket there is one slice. By the same socket a profiler
-in this process is switched on and off, where there is one (`switch`).
+what the machine does meanwhile happens to both. Without that socket there is one slice.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 WARM_UP_S = 0.4
-ASK, ON, OFF, END = b"slice\n", b"on\n", b"off\n", b"end\n"
-
-switch: Callable[[bool], None] | None = None
-"""Switches a profiler on or off; set by who runs the program."""
+ASK, END = b"slice\n", b"end\n"
 
 
 @dataclass(frozen=True)
@@ -45,11 +41,8 @@ class Arguments:
             yield
         else:
             with self._asking.makefile("rb") as asked:
-                for line in iter(asked.readline, END):
-                    if line == ASK:
-                        yield
-                    elif switch is not None:
-                        switch(line == ON)
+                while asked.readline() == ASK:
+                    yield
         self.tell({"cpu_s": cpu_s(between(self.above))})
 
     def tell(self, said: dict[str, Any]) -> None:
