@@ -13,7 +13,10 @@ import pytest
 from tests import other_suites
 from tests.other_suites import Suite
 
-GEVENT = ("test___monitor", "test__contextvars", "test__event", "test__hub", "test__queue")
+GEVENT = (
+    *("test___monitor", "test__contextvars", "test__event", "test__hub", "test__queue"),
+    "test__threading_2",
+)
 SQLALCHEMY = ("test_cte", "test_insert", "test_results", "test_rowcount", "test_select")
 
 
