@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 
 import greenprof
+from greenprof.samplers import repeats
 from tests import sqlalchemy_programs
 from tests.await_truth import Counted, beside_spans, counting
 from tests.sqlalchemy_programs import Line, Order, await_, database
@@ -325,3 +327,19 @@ def greenprof_repeats(profile: greenprof.Profile) -> dict[str, Any]:
         assert name not in found, (row, found[name])
         found[name] = row
     return found
+
+
+def test_a_function_that_is_never_given_a_text_is_looked_at_no_more() -> None:
+    def flush(sent: object) -> int:
+        return repeats.operation_of(sys._getframe(), here) + (sent is None)
+
+    def execute(operation: object) -> int:
+        return repeats.operation_of(sys._getframe(), here) + (operation is None)
+
+    here = sys._getframe()
+    first = execute("SELECT 1")
+    assert first != execute("SELECT 2") != 0
+    for _ in range(repeats.NO_TEXTS):
+        assert flush(1) == execute(1) == 0
+    assert execute("SELECT 1") == first
+    assert flush("SELECT 1") == 0

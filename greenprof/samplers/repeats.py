@@ -28,8 +28,8 @@ ASKED_EACH = 64
 _SEARCH_DEPTH = 30
 _MAX_TEXT = 10_000
 _CACHE_LIMIT = 20_000
-# id(code) -> itself, so that its id stays taken, and the names of its arguments.
-_arguments: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
+#: A function that was given none so many times, and never one, is not looked at any more.
+NO_TEXTS = 50
 
 
 class Unit:
@@ -197,22 +197,43 @@ def operation_of(top: FrameType, line: FrameType) -> int:
         if one is None or one is line:
             break
         code = one.f_code
-        known = _arguments.get(id(code))
-        names = _arguments_of(code) if known is None else known[1]
-        if names:
-            values = variables.values_of(one, names)
+        given = _given.get(id(code)) or _Given(code)
+        if given.names:
+            values = variables.values_of(one, given.names)
             texts = [value[:_MAX_TEXT] for value in values if type(value) is str]
+            given.look_was(bool(texts))
             if texts:
                 return hash(tuple(texts)) or 1
         one = one.f_back
     return 0
 
 
-def _arguments_of(code: CodeType) -> tuple[str, ...]:
-    """The names of a function's arguments. A bridge's own are told nothing of an operation."""
-    if len(_arguments) >= _CACHE_LIMIT:
-        _arguments.clear()
-    role = bridges.role_of(code)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if role is None else ()
-    _arguments[id(code)] = code, names
-    return names
+class _Given:
+    """The names of a function's arguments, as long as there may be texts among them.
+
+    A bridge's own are told nothing of an operation.
+    """
+
+    __slots__ = ("_looks_left", "code", "names")
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code  # keeps it alive, and with it its id
+        role = bridges.role_of(code)
+        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        self.names = arguments if role is None else ()
+        self._looks_left = NO_TEXTS
+        if len(_given) >= _CACHE_LIMIT:
+            _given.clear()
+        _given[id(code)] = self
+
+    def look_was(self, good: bool) -> None:
+        """Take note whether there was a text."""
+        if good:
+            self._looks_left = -1
+        elif self._looks_left > 0:
+            self._looks_left -= 1
+            if not self._looks_left:
+                self.names = ()
+
+
+_given: dict[int, _Given] = {}
