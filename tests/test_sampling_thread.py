@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 import greenprof
 from greenprof._native import count_threads
+from greenprof._native import time as unpatched_time
+from greenprof.profiles import Profile
 from greenprof.samplers.threadsampler import EACH_ALONE, ThreadSampler
 
 PERIOD_NS = 10_000_000
@@ -68,11 +74,36 @@ def test_a_thread_that_begins_late_is_in_the_profile() -> None:
         compute(0.6)
         thread.join()
 
-    profile = profiler.profile
-    assert profile is not None
-    below_ns = sum(
+    assert 0.4e9 < slept_ns(profiler.profile) < 1.2e9
+
+
+def test_a_thread_that_ends_as_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was in the list of threads, and has no clock any more; and another one may have its identity."""
+    clock_of = unpatched_time.pthread_getcpuclockid
+    main = threading.get_ident()
+    failed: list[int] = []
+
+    def ended_at_first(ident: int) -> int:
+        if ident != main and not failed:
+            failed.append(ident)
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return int(clock_of(ident))
+
+    monkeypatch.setattr(unpatched_time, "pthread_getcpuclockid", ended_at_first)
+    with greenprof.Profiler(100, awaits=False) as profiler:
+        thread = threading.Thread(target=sleep_beside)
+        thread.start()
+        compute(0.3)
+        thread.join()
+
+    assert failed
+    assert profiler.profile.info.warnings == []
+    assert 0.3e9 < slept_ns(profiler.profile) < 1.2e9
+
+
+def slept_ns(profile: Profile) -> int:
+    return sum(
         sample.wall_ns
         for sample in profile.samples
         if sleep_beside.__name__ in {frame.name for frame in profile.stack(sample.stack)}
     )
-    assert 0.4e9 < below_ns < 1.2e9

@@ -52,7 +52,12 @@ class ThreadClock:
         self._clock: int | None = None
         if hasattr(time, "pthread_getcpuclockid"):  # macOS has no such clocks
             # Asked once, while the thread is known to live: a dead one's identity is no clock.
-            self._clock = time.pthread_getcpuclockid(ident)
+            try:
+                self._clock = time.pthread_getcpuclockid(ident)
+            except OSError as error:
+                if from_signal_handler(error):
+                    raise
+                self.ended = True  # in this very moment
         self.cpu_ns = self.read_cpu()
 
     def read_cpu(self) -> int:
