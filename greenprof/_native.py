@@ -7,10 +7,12 @@ a built-in module still has the real ones, whether the patching comes before or 
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import sys
 import threading
+from itertools import chain, starmap
 from types import FrameType
 from typing import Any
 
@@ -35,6 +37,7 @@ start_new_thread = _thread.start_new_thread
 #: How many threads run that Python has started; undocumented, and 0 where it is not there.
 count_threads = getattr(_thread, "_count", int)
 thread_local = _thread._local
+_clock_of = getattr(time, "pthread_getcpuclockid", None)  # not on macOS
 
 
 def _find_main_thread() -> int | None:
@@ -62,11 +65,33 @@ def current_frames() -> dict[int, FrameType] | None:
     Since 3.12 they may have locks of their own. CPython looks at their threads all the same, as
     they run, which ends the process.
     """
+    return None if _has_interpreters() else sys._current_frames()
+
+
+def cpu_clock_of(ident: int) -> int | None:
+    """The clock of a thread's CPU time; None where threads have none (macOS).
+
+    The C library looks for it where the thread's stack is, or was: once that is given back, the
+    question ends the process. A thread that Python knows has not ended, and none does while C code
+    runs that keeps the interpreter's lock. Raises ProcessLookupError if it has ended.
+    """
+    if _clock_of is None:
+        return None
+    if ident in (get_ident(), main_thread_ident()):
+        return int(_clock_of(ident))
+    # In C as a whole: who there is, and right after that the clock.
+    known = chain.from_iterable(starmap(sys._current_frames, () if _has_interpreters() else ((),)))
+    for clock in list(map(_clock_of, filter(ident.__eq__, known))):
+        return int(clock)
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def _has_interpreters() -> bool:
     for name in ("_interpreters", "_xxsubinterpreters"):
         module = sys.modules.get(name)
         if module is not None and len(module.list_all()) > 1:
-            return None
-    return sys._current_frames()
+            return True
+    return False
 
 
 def _after_fork_in_child() -> None:

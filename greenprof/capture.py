@@ -18,7 +18,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, bridges, loops, stacks, switches, variables
-from greenprof._native import allocate_lock, get_ident, main_thread_ident
+from greenprof._native import allocate_lock, cpu_clock_of, get_ident, main_thread_ident
 from greenprof.bridges import Part
 from greenprof.frames import FrameTable, position_of
 from greenprof.idle import waits_for_work
@@ -313,8 +313,8 @@ def _is_own(frame: FrameType) -> bool:
 
 def _cpu_clock(ident: int) -> int | None:
     try:
-        return time.pthread_getcpuclockid(ident)
-    except (AttributeError, OSError):  # not on macOS; or the thread has ended
+        return cpu_clock_of(ident)
+    except OSError:  # the thread has ended
         return None
 
 

@@ -12,10 +12,11 @@ from typing import Any, cast
 import pytest
 
 import greenprof
-from greenprof._native import count_threads
-from greenprof._native import time as unpatched_time
+from greenprof._native import count_threads, cpu_clock_of
 from greenprof.profiles import Profile
+from greenprof.samplers import observer
 from greenprof.samplers.threadsampler import EACH_ALONE, ThreadSampler
+from tests.running import run_python
 
 PERIOD_NS = 10_000_000
 FRESH_S = 3600
@@ -79,17 +80,16 @@ def test_a_thread_that_begins_late_is_in_the_profile() -> None:
 
 def test_a_thread_that_ends_as_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was in the list of threads, and has no clock any more; and another one may have its identity."""
-    clock_of = unpatched_time.pthread_getcpuclockid
     main = threading.get_ident()
     failed: list[int] = []
 
-    def ended_at_first(ident: int) -> int:
+    def ended_at_first(ident: int) -> int | None:
         if ident != main and not failed:
             failed.append(ident)
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        return int(clock_of(ident))
+        return cpu_clock_of(ident)
 
-    monkeypatch.setattr(unpatched_time, "pthread_getcpuclockid", ended_at_first)
+    monkeypatch.setattr(observer, "cpu_clock_of", ended_at_first)
     with greenprof.Profiler(100, awaits=False) as profiler:
         thread = threading.Thread(target=sleep_beside)
         thread.start()
@@ -99,6 +99,28 @@ def test_a_thread_that_ends_as_it_is_met(monkeypatch: pytest.MonkeyPatch) -> Non
     assert failed
     assert profiler.profile.info.warnings == []
     assert 0.3e9 < slept_ns(profiler.profile) < 1.2e9
+
+
+STACKS_GIVEN_BACK = """
+import threading
+from greenprof.samplers.observer import ThreadClock
+
+go = threading.Event()
+threads = [threading.Thread(target=go.wait) for _ in range(40)]
+for thread in threads:
+    thread.start()
+assert not any(ThreadClock(thread.ident, 0).ended for thread in threads)
+go.set()
+for thread in threads:
+    thread.join()
+print(sum(ThreadClock(thread.ident, 0).ended for thread in threads))
+"""
+
+
+def test_threads_whose_stacks_are_gone() -> None:
+    """The C library looks for a thread's clock in there, and keeps the stacks of few that have ended."""
+    ended = run_python("-X", "faulthandler", "-c", STACKS_GIVEN_BACK)
+    assert (ended.stdout, ended.stderr) == ("40\n", "")
 
 
 def slept_ns(profile: Profile) -> int:

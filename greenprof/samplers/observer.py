@@ -8,7 +8,7 @@ from typing import Any
 from greenlet import greenlet
 
 from greenprof import idle, labels, loops, stacks, switches
-from greenprof._native import get_ident, time
+from greenprof._native import cpu_clock_of, get_ident, time
 from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers.recorder import Recorder
@@ -50,14 +50,12 @@ class ThreadClock:
         self.waiting: tuple[int, int, int, int] | None = None
         self.cpu_ns = 0
         self._clock: int | None = None
-        if hasattr(time, "pthread_getcpuclockid"):  # macOS has no such clocks
-            # Asked once, while the thread is known to live: a dead one's identity is no clock.
-            try:
-                self._clock = time.pthread_getcpuclockid(ident)
-            except OSError as error:
-                if from_signal_handler(error):
-                    raise
-                self.ended = True  # in this very moment
+        try:
+            self._clock = cpu_clock_of(ident)
+        except OSError as error:
+            if from_signal_handler(error):
+                raise
+            self.ended = True  # in this very moment
         self.cpu_ns = self.read_cpu()
 
     def read_cpu(self) -> int:
