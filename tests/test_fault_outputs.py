@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ FIRST_SAVE = """
 def wait_for(there):
     until = time.monotonic() + 30
     while any("autosave" in name for name in os.listdir(FOLDER)) is not there:
+        assert time.monotonic() < until
+        order()
+
+
+def hear():
+    # greenprof has said something.
+    write, written = os.write, []
+    os.write = lambda fd, data: written.append(fd) or write(fd, data)
+    until = time.monotonic() + 30
+    while 2 not in written:
         assert time.monotonic() < until
         order()
 """
@@ -52,7 +63,7 @@ def test_the_folder_goes_away(tmp_path: Path) -> None:
 import shutil
 wait_for(True)
 shutil.rmtree(FOLDER)
-burn(0.5)
+hear()
 """
     first, second = complaints(run(tmp_path, source, "-q"))
     assert first.startswith("greenprof: no autosave: cannot write to ")
@@ -66,7 +77,7 @@ def test_the_folder_comes_back(tmp_path: Path) -> None:
 import shutil
 wait_for(True)
 shutil.rmtree(FOLDER)
-burn(0.3)
+hear()
 os.mkdir(FOLDER)
 wait_for(True)
 """
@@ -82,7 +93,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
 import resource
 wait_for(True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-burn(0.5)
+hear()
 """
     said = complaints(run(tmp_path, source, "-q", "-o", "out/b.txt"))
     assert [re.sub("'.*'", "", line).split(":")[1].strip() for line in said] == [
@@ -118,7 +129,7 @@ try:
         held.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     pass
-burn(0.5)
+hear()
 {then}
 """
 
@@ -164,7 +175,7 @@ def test_the_folder_becomes_read_only(open_folder: Path) -> None:
 os.chmod(FOLDER, 0o555)
 if not os.getuid():
     os.seteuid(65534)
-burn(0.5)
+hear()
 if not os.getuid():
     os.seteuid(0)
 os.chmod(FOLDER, 0o755)
@@ -183,8 +194,7 @@ def test_the_files_of_others_are_let_be(tmp_path: Path, monkeypatch: pytest.Monk
         saving = Autosave(profiler, str(path), every_s=0.02)
         saving.start()
         wait_until(path.exists)
-        path.unlink()
-        path.mkdir()
+        wait_until(partial(stands_in_place_of, path))
         time.sleep(0.1)
         saving.discard()
     assert path.is_dir()
@@ -224,6 +234,16 @@ def test_who_needs_the_profiler_need_not_wait(
         saving.stop()
         assert time.monotonic() - began < max(0.5, snapshot_s)
     assert left_over(tmp_path) == []
+
+
+def stands_in_place_of(path: Path) -> bool:
+    """Puts a folder where a file is that may be written anew at any moment."""
+    path.unlink(missing_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def wait_until(there: Callable[[], bool]) -> None:
