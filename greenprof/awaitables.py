@@ -236,10 +236,12 @@ def _host_of(group: Any) -> Any:
 
 def holds(awaitable: Any, group: Any, depth: int = 3) -> bool:
     """Whether a suspended coroutine is inside the ``async with`` of a task group."""
-    for found in gc.get_referents(awaitable):
-        if type(found) is not MethodType or found.__name__ != "__aexit__":
+    values = gc.get_referents(awaitable)
+    for found, after in zip(values, [*values[1:], None], strict=True):
+        if type(found) not in (MethodType, FunctionType) or found.__name__ != "__aexit__":
             continue
-        owner = found.__self__
+        # A method; from Python 3.14 on the function, and next to it what it is a method of.
+        owner = found.__self__ if type(found) is MethodType else after
         if owner is group:
             return True
         # A group that a function with @asynccontextmanager opened and yields.

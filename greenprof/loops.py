@@ -27,10 +27,20 @@ def running_loop() -> Any:
     return None if ask is None else ask()
 
 
+_ASKS_TWICE = sys.version_info >= (3, 14)
+
+
 def current_task(loop: Any) -> Any:
     """The task that a loop runs just now, None if it runs none. From any thread."""
-    ask = getattr(sys.modules.get("asyncio.tasks"), "current_task", None)
-    return None if ask is None or loop is None else ask(loop)
+    tasks = sys.modules.get("asyncio.tasks")
+    ask = getattr(tasks, "current_task", None)
+    if ask is None or loop is None:
+        return None
+    found = ask(loop)
+    if found is None and _ASKS_TWICE:
+        # Tasks written in Python have a table of their own, of which asyncio's function does not know.
+        found = getattr(tasks, "_current_tasks", {}).get(loop)
+    return found
 
 
 def task_refs(loops: Sequence[Any] = ()) -> list[Any]:
@@ -122,7 +132,7 @@ class LoopFinder:
                 loop: Any = getattr(owner, "_loop", owner)
                 if hasattr(loop, "is_running") and loop.is_running():
                     return loop
-        # Loops that run a task at the moment, of all threads; 3.14 and later do not tell.
+        # Loops that run a task at the moment, of all threads; from 3.14 on, of tasks written in Python.
         running = getattr(sys.modules["asyncio.tasks"], "_current_tasks", None) or {}
         for loop, task in list(running.items()):
             if getattr(loop, "_thread_id", None) == ident or awaitables.root_frame(task) in frames:

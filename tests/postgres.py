@@ -105,7 +105,12 @@ def usable_binaries(folder: Path, user: pwd.struct_passwd | None, scratch: Path)
         run_as(user, folder / "bin" / "postgres", "--version")
         return folder
     # 38 MB, once a session; opening the folders above to everybody would be quicker, and not ours to do.
-    return Path(shutil.copytree(folder, scratch / "server", symlinks=True))
+    # Beside its package the wheel has libraries, and looks for them there.
+    package = folder.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, scratch / libraries.name)
+    return Path(shutil.copytree(folder, scratch / package.name / folder.name, symlinks=True))
 
 
 def free_port() -> int:

@@ -75,7 +75,12 @@ def usable_server(folder: Path, scratch: Path, identity: dict[str, Any]) -> Path
     try:
         run(folder / "bin" / "postgres", "--version", identity=identity)
     except (OSError, SystemExit):
-        return Path(shutil.copytree(folder, scratch / "server", symlinks=True))
+        package = folder.parent
+        # The wheel's libraries, which the server looks for beside its package.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, scratch / libraries.name)
+        return Path(shutil.copytree(folder, scratch / package.name / folder.name, symlinks=True))
     return folder
 
 

@@ -220,7 +220,12 @@ def _timed(original: Callable[[Any], None]) -> Callable[[Any], None]:
     return run
 
 
-_RUNNING: Final = next(code for code in _timed.__code__.co_consts if isinstance(code, CodeType))
+# From 3.14 on, what computes a function's annotations is code of its own, beside it.
+_RUNNING: Final = next(
+    code
+    for code in _timed.__code__.co_consts
+    if isinstance(code, CodeType) and code.co_name == "run"
+)
 
 
 class _Entered:
