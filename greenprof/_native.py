@@ -40,6 +40,30 @@ thread_local = _thread._local
 _clock_of = getattr(time, "pthread_getcpuclockid", None)  # not on macOS
 
 
+class Latch:
+    """Opens once, for all who wait.
+
+    What a signal handler raises may strike whoever waits right after a lock was taken, from Python
+    3.14 on in ``with lock:`` as well: nobody else waits in vain then.
+    """
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let all go on that wait, and whoever comes to wait. Once."""
+        self._is_open = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Wait until it is open."""
+        while not self._is_open:
+            if self._lock.acquire(True, 1.0):
+                self._lock.release()
+
+
 def _find_main_thread() -> int | None:
     asked = getattr(_thread, "_get_main_thread_ident", None)  # Python 3.13
     if asked is not None:

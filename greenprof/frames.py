@@ -9,6 +9,7 @@ from bisect import bisect_right
 from types import CodeType
 from typing import Any
 
+from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import Frame, FrameKind, FrameOrigin
 
 KINDS = (FrameKind.PYTHON, FrameKind.AWAITED, FrameKind.BOUNDARY)
@@ -44,8 +45,10 @@ def module_of(path: str) -> str:
     for folder in sys.path or ():
         try:
             prefix = os.path.join(os.path.abspath(folder or os.curdir), "")
-        except (OSError, TypeError, ValueError):  # the current folder is gone; no path at all
-            continue
+        except (OSError, TypeError, ValueError) as error:
+            if from_signal_handler(error):
+                raise
+            continue  # the current folder is gone; no path at all
         if path.startswith(prefix) and len(prefix) > len(best):
             best = prefix
     if not best:

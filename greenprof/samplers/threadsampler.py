@@ -16,6 +16,7 @@ from greenlet import greenlet
 
 from greenprof import idle, switches
 from greenprof._native import (
+    Latch,
     allocate_lock,
     count_threads,
     current_frames,
@@ -91,7 +92,7 @@ class ThreadSampler:
         self._native_id = 0
         self._leaving = False
         # Told to leave, and has left; none without a thread.
-        self._locks: tuple[Any, Any] | None = None
+        self._locks: tuple[Any, Latch] | None = None
 
     def begin(self) -> None:
         """Count the time of the threads that there are from now on."""
@@ -104,9 +105,8 @@ class ThreadSampler:
         """Start the thread, unless there is one."""
         if self._locks is not None:
             return
-        locks = allocate_lock(), allocate_lock()
-        for lock in locks:
-            lock.acquire()
+        locks = allocate_lock(), Latch()
+        locks[0].acquire()
         self._leaving = False
         self._locks = locks
         try:
@@ -124,8 +124,7 @@ class ThreadSampler:
         if wakeup.locked():
             wakeup.release()
         if get_ident() != self._ident:  # not even by a finalizer that runs in it
-            with finished:
-                pass
+            finished.wait()
         self._locks = None
 
     def stop_for_fork(self) -> None:
@@ -141,7 +140,7 @@ class ThreadSampler:
                 break
             time.sleep(0.0001)
 
-    def _run(self, wakeup: Any, finished: Any) -> None:
+    def _run(self, wakeup: Any, finished: Latch) -> None:
         ledger = self._ledger
         earlier_ns = self.cost_ns
         try:
@@ -165,7 +164,7 @@ class ThreadSampler:
                 self._look()
                 self.cost_ns = earlier_ns + time.thread_time_ns()
         finally:
-            finished.release()
+            finished.open()
 
     def _is_alone(self) -> bool:
         """Whether there is nobody to look at: no other thread, and a main thread that ticks."""

@@ -7,7 +7,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from greenprof._native import allocate_lock, get_ident, get_native_id, start_new_thread, time
+from greenprof._native import (
+    Latch,
+    allocate_lock,
+    get_ident,
+    get_native_id,
+    start_new_thread,
+    time,
+)
 
 __all__ = ["Ticker", "own_threads"]
 
@@ -36,7 +43,7 @@ class Ticker:
         self._ident = 0
         self._native_id = 0
         # Told to tick or to leave, and has left; none without a thread.
-        self._locks: tuple[Any, Any] | None = None
+        self._locks: tuple[Any, Latch] | None = None
 
     def start(self) -> None:
         """Start the thread, unless there is one, and wait until it is there.
@@ -45,8 +52,8 @@ class Ticker:
         """
         if self._locks is not None:
             return
-        locks, begun = (allocate_lock(), allocate_lock()), allocate_lock()
-        for lock in (*locks, begun):
+        locks, begun = (allocate_lock(), Latch()), allocate_lock()
+        for lock in (locks[0], begun):
             lock.acquire()
         self._locks = locks
         try:
@@ -70,8 +77,7 @@ class Ticker:
         self._locks = None
         _release(locks[0])
         if get_ident() != self._ident:  # not even by what it calls
-            with locks[1]:
-                pass
+            locks[1].wait()
 
     def stop_for_fork(self) -> None:
         """End the thread, and wait until the system knows it no more.
@@ -93,7 +99,7 @@ class Ticker:
         own_threads.discard(self._ident)
         self._locks = None
 
-    def _run(self, wakeup: Any, finished: Any, begun: Any) -> None:
+    def _run(self, wakeup: Any, finished: Latch, begun: Any) -> None:
         earlier_ns = self.cost_ns
         ident = self._ident = get_ident()
         own_threads.add(ident)
@@ -111,7 +117,7 @@ class Ticker:
                     self.cost_ns = earlier_ns + time.thread_time_ns()
         finally:
             own_threads.discard(ident)
-            finished.release()
+            finished.open()
 
 
 def _release(lock: Any) -> None:
