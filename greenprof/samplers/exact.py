@@ -116,8 +116,7 @@ class ExactEngine:
             earlier(frame, event, arg)
         current = getcurrent()
         if id(current) not in self._calls.contexts:
-            self._calls.contexts.begin_thread(current)
-            self._calls.groups.thread_begins()
+            self._calls.begin_thread(current, frame)
         # This puts yappi's own hook in the place of this one, so it must not come after `stop`:
         # from the question to the call nobody else gets a turn.
         if self._goes_on():

@@ -186,6 +186,13 @@ class Calls:
             self.generators.add(close)
             here.answers = close
 
+    def begin_thread(self, main: greenlet, frame: FrameType) -> None:
+        """Forget the thread that had the calling one's identity before, and frames that had its frames' ids."""
+        self.contexts.begin_thread(main)
+        self.groups.thread_begins()
+        for one in frames_above(frame):
+            self._frames.pop(id(one), None)
+
     def switched(
         self, _event: str, _origin: greenlet, target: greenlet, frame: Any, handed: bool
     ) -> None:
