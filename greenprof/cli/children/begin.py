@@ -16,8 +16,8 @@ from greenprof.redacting import without_secrets
 __all__ = ["begin"]
 
 # Of multiprocessing, and of libraries that have their own: helpers that do none of the program's work.
-TRACKER = re.compile(r"from [\w.]*resource_tracker import main\b")
-FORKSERVER = re.compile(r"from [\w.]*forkserver import main\b")
+TRACKER = re.compile(r"(?:import sys; )?from [\w.]*resource_tracker import main\b")
+FORKSERVER = re.compile(r"(?:import sys; )?from [\w.]*forkserver import main\b")
 
 
 def begin(path: str) -> None:
