@@ -310,7 +310,7 @@ def test_from_an_interactive_session() -> None:
     stacks = finished.stderr.split("Unified stack of ")[1:]
     assert len(stacks) == 2, str(finished)
     assert stacks[0].startswith("thread 'MainThread', on-cpu (innermost last):\n")
-    assert re.search(r'File "<stdin>(-\d+)?", line 1, in <module>', stacks[0])
+    assert re.search(r'File "<stdin(>|>-\d+|-\d+>)", line 1, in <module>', stacks[0])
     assert "--- greenlet boundary ---" in stacks[1]
     assert " in sync" in stacks[1]
     assert "capture" not in finished.stderr

@@ -246,7 +246,8 @@ def test_a_pools_worker_in_a_c_function() -> None:
         (thread,) = pool._threads
         frames = settled_frames(thread)
         assert not waits_for_work(frames)
-        assert called_name(frames[-1]) == "fn"
+        # From 3.14 on it is a variable that is called, which has no name of its own.
+        assert called_name(frames[-1]) == ("fn" if sys.version_info < (3, 14) else "")
         future.result()
         frames = settled_frames(thread)
         assert waits_for_work(frames)

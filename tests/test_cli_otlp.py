@@ -217,10 +217,12 @@ def test_the_program_s_process_stays_what_it_is(tmp_path: Path, receiver: Receiv
     source = f"""{AWAITS}
 import threading
 awaits(3)
+# Some releases of libffi, by which ctypes calls, keep their own file open.
+held = sum("libffi" in os.path.realpath(f"/proc/self/fd/{{fd}}") for fd in range(3, 9))
 file = open(os.devnull)
 heavy = {{"grpc", "requests", "urllib3", "google.protobuf", "ssl"}}
 print(threading.active_count(), len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 1)
-print(file.fileno(), sorted(heavy & set(sys.modules) - {{"ssl"}}))
+print(file.fileno() - held, sorted(heavy & set(sys.modules) - {{"ssl"}}))
 try:
     os.wait()
 except ChildProcessError:
@@ -231,9 +233,10 @@ except ChildProcessError:
     finished = run(tmp_path, source, "--otlp", receiver.http_endpoint)
     without = run(tmp_path, source)
     assert finished.stdout == without.stdout
-    assert (
-        finished.stdout.splitlines()[1:] == plain.stdout.splitlines()[1:] == ["3 []", "no children"]
-    )
+    said = finished.stdout.splitlines()[1:]
+    assert said == plain.stdout.splitlines()[1:]
+    assert re.fullmatch(r"\d \[\]", said[0])
+    assert said[1:] == ["no children"]
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])

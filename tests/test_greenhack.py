@@ -73,7 +73,8 @@ def test_as_async_makes_a_coroutine_function() -> None:
 
     made = greenhack.as_async(plain)
     assert inspect.iscoroutinefunction(made)
-    assert asyncio.iscoroutinefunction(made)
+    if sys.version_info < (3, 14):  # where it is deprecated
+        assert asyncio.iscoroutinefunction(made)
     assert (made.__name__, made.__doc__, made.__module__) == ("plain", "What it does.", __name__)
     assert made.__wrapped__ is plain  # type: ignore[attr-defined]
     assert inspect.signature(made) == inspect.signature(plain)
@@ -543,7 +544,7 @@ def test_await_in_a_coroutine_says_what_to_do() -> None:
 @both_worlds
 def test_waiting_for_what_is_not_awaitable(run: Any) -> None:
     def work() -> int:
-        with pytest.raises(TypeError, match="int can't be used in 'await'"):
+        with pytest.raises(TypeError, match=r"int'? (can't be used in|object can't be) '?await"):
             greenhack.await_(FIVE)
         return add(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import os
 import select
@@ -118,7 +119,7 @@ def test_decorated_coroutine_function_and_method() -> None:
             await burn_async()
             return "done"
 
-    assert asyncio.iscoroutinefunction(Service.work)
+    assert inspect.iscoroutinefunction(Service.work)
     assert asyncio.run(Service().work()) == "done"
     assert "burn_async" in names_in(p.profile)
 

@@ -7,6 +7,7 @@ import contextvars
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,11 @@ direct = span_trees.direct
 
 async def leaf() -> None:
     await asyncio.sleep(0)
+
+
+loops_go_on = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="no loop goes on in a forked child from Python 3.14 on"
+)
 
 
 class Interrupted(BaseException):
@@ -181,6 +187,7 @@ print(json.dumps([spans.lines(), json.loads(from_child)]))
 """
 
 
+@loops_go_on
 def test_fork() -> None:
     """Both processes go on with the spans that are open in them, each on its own."""
     repository = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -197,6 +204,7 @@ def test_fork() -> None:
         ], finished
 
 
+@loops_go_on
 def test_fork_inside_of_what_is_awaited() -> None:
     """The await is the parent's: the child does not export it a second time."""
     repository = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
