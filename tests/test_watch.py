@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 import weakref
 from collections import Counter
@@ -30,13 +31,16 @@ class Watched:
 
     def __init__(self) -> None:
         self.recorder = Recorder()
-        self.watch: Watch = Observer(self.recorder, PERIOD_NS, 0).watch
+        self._observer = Observer(self.recorder, PERIOD_NS, 0)
+        self.watch: Watch = self._observer.watch
         self.now_ns = time.monotonic_ns()
         self.watch.last_ns = self.watch.ticked_ns = self.now_ns
         self.looks: list[int] = []
 
     def tick(self, elapsed_ns: int = PERIOD_NS, accounted: set[int] | None = None) -> None:
         self.now_ns += elapsed_ns
+        # As when it looks at the thread; from Python 3.14 on tasks are known by their loops only.
+        self._observer._finder.find(threading.get_ident(), ())
         before = sum(sample[0] for sample in self.recorder._samples.values())
         self.watch.tick(self.now_ns, accounted or set())
         after = sum(sample[0] for sample in self.recorder._samples.values())
