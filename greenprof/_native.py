@@ -12,7 +12,8 @@ import importlib.util
 import os
 import sys
 import threading
-from itertools import chain, starmap
+from collections.abc import Mapping
+from itertools import chain, starmap, tee
 from types import FrameType
 from typing import Any
 
@@ -92,22 +93,33 @@ def current_frames() -> dict[int, FrameType] | None:
     return None if _has_interpreters() else sys._current_frames()
 
 
-def cpu_clock_of(ident: int) -> int | None:
-    """The clock of a thread's CPU time; None where threads have none (macOS).
+def cpu_clocks() -> dict[int, int]:
+    """The clocks of CPU time of all threads that Python knows; none where threads have none (macOS).
 
-    The C library looks for it where the thread's stack is, or was: once that is given back, the
-    question ends the process. A thread that Python knows has not ended, and none does while C code
-    runs that keeps the interpreter's lock. Raises ProcessLookupError if it has ended.
+    The C library looks for a thread's clock where its stack is, or was: once that is given back,
+    the question ends the process. A thread that Python knows has not ended, and none does while C
+    code runs that keeps the interpreter's lock. Raises ProcessLookupError if one has all the same.
+    """
+    if _clock_of is None or _has_interpreters():
+        return {}
+    known, asked = tee(chain.from_iterable(starmap(sys._current_frames, ((),))))
+    # In C as a whole: who there is, and right after that their clocks.
+    return dict(zip(known, map(_clock_of, asked)))  # noqa: B905  # `strict` is no help here
+
+
+def cpu_clock_of(ident: int, clocks: Mapping[int, int] | None = None) -> int | None:
+    """The clock of a thread's CPU time, of those just asked for if given; None where there are none.
+
+    Raises ProcessLookupError if the thread has ended.
     """
     if _clock_of is None:
         return None
     if ident in (get_ident(), main_thread_ident()):
         return int(_clock_of(ident))
-    # In C as a whole: who there is, and right after that the clock.
-    known = chain.from_iterable(starmap(sys._current_frames, () if _has_interpreters() else ((),)))
-    for clock in list(map(_clock_of, filter(ident.__eq__, known))):
-        return int(clock)
-    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    found = (clocks or cpu_clocks()).get(ident)
+    if found is None:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return found
 
 
 def _has_interpreters() -> bool:

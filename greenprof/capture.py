@@ -18,7 +18,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from greenprof import awaitables, bridges, loops, stacks, switches, variables
-from greenprof._native import allocate_lock, cpu_clock_of, get_ident, main_thread_ident
+from greenprof._native import allocate_lock, cpu_clocks, get_ident, main_thread_ident
 from greenprof.bridges import Part
 from greenprof.frames import FrameTable, position_of
 from greenprof.idle import waits_for_work
@@ -197,7 +197,8 @@ class _Look:
 
     def with_states(self, running: list[_Running]) -> list[Stack]:
         """Their stacks, with the states of other threads found out."""
-        clocks = {one.ident: _cpu_clock(one.ident) for one in running if one.ident != self.here}
+        known = _cpu_clocks()
+        clocks = {one.ident: known.get(one.ident) for one in running if one.ident != self.here}
         before = {ident: _read(clock) for ident, clock in clocks.items()}
         began = time.monotonic_ns()
         if clocks:
@@ -311,11 +312,11 @@ def _is_own(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_OWN)
 
 
-def _cpu_clock(ident: int) -> int | None:
+def _cpu_clocks() -> dict[int, int]:
     try:
-        return cpu_clock_of(ident)
-    except OSError:  # the thread has ended
-        return None
+        return cpu_clocks()
+    except OSError:  # a thread has ended meanwhile
+        return {}
 
 
 def _read(clock: int | None) -> int | None:

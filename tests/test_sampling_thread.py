@@ -83,11 +83,11 @@ def test_a_thread_that_ends_as_it_is_met(monkeypatch: pytest.MonkeyPatch) -> Non
     main = threading.get_ident()
     failed: list[int] = []
 
-    def ended_at_first(ident: int) -> int | None:
+    def ended_at_first(ident: int, *clocks: Any) -> int | None:
         if ident != main and not failed:
             failed.append(ident)
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        return cpu_clock_of(ident)
+        return cpu_clock_of(ident, *clocks)
 
     monkeypatch.setattr(observer, "cpu_clock_of", ended_at_first)
     with greenprof.Profiler(100, awaits=False) as profiler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -36,7 +37,7 @@ class ThreadClock:
         "wall_ns",
     )
 
-    def __init__(self, ident: int, now_ns: int) -> None:
+    def __init__(self, ident: int, now_ns: int, clocks: Mapping[int, int] | None = None) -> None:
         self.ident = ident
         self.wall_ns = now_ns
         self.resumed_ns = now_ns
@@ -51,7 +52,7 @@ class ThreadClock:
         self.cpu_ns = 0
         self._clock: int | None = None
         try:
-            self._clock = cpu_clock_of(ident)
+            self._clock = cpu_clock_of(ident, clocks)
         except OSError as error:
             if from_signal_handler(error):
                 raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -19,12 +20,14 @@ from greenprof._native import (
     Latch,
     allocate_lock,
     count_threads,
+    cpu_clocks,
     current_frames,
     get_ident,
     get_native_id,
     start_new_thread,
     time,
 )
+from greenprof.interrupted import from_signal_handler
 from greenprof.profiles import State
 from greenprof.samplers import mainthread
 from greenprof.samplers.ledger import Ledger
@@ -97,9 +100,10 @@ class ThreadSampler:
     def begin(self) -> None:
         """Count the time of the threads that there are from now on."""
         self._ticked_ns = time.monotonic_ns()
+        clocks = _clocks()
         for ident in current_frames() or ():
             if ident not in (self._ledger.main_ident, self._ident):
-                self._others[ident] = ThreadClock(ident, self._ticked_ns)
+                self._others[ident] = ThreadClock(ident, self._ticked_ns, clocks)
 
     def start(self) -> None:
         """Start the thread, unless there is one."""
@@ -209,8 +213,10 @@ class ThreadSampler:
         alive = {*frames, self._ledger.main_ident}
         observer.forget_threads(alive)
         self.switches += switches.forget_threads(alive)
-        for ident in frames.keys() - self._others.keys():
-            self._meet(ident, now)
+        new = frames.keys() - self._others.keys()
+        clocks = _clocks() if len(new) > 1 else None
+        for ident in new:
+            self._meet(ident, now, clocks)
         looks = MAX_LOOKS
         for ident in self._in_turn(list(frames)):
             self._others[ident].read_cpu()
@@ -230,9 +236,9 @@ class ThreadSampler:
         if now - watch.ticked_ns > OVERDUE * self._ledger.period_ns:
             watch.tick(now, set())
 
-    def _meet(self, ident: int, now: int) -> None:
+    def _meet(self, ident: int, now: int, clocks: Mapping[int, int] | None = None) -> None:
         self._busy_until_ns = now + BUSY_NS
-        clock = self._others[ident] = ThreadClock(ident, now)
+        clock = self._others[ident] = ThreadClock(ident, now, clocks)
         clock.count_since(self._ticked_ns)
         clock.left_out = MAX_LEFT_OUT  # there may be no second look
 
@@ -333,3 +339,13 @@ class ThreadSampler:
 def _is_suspended(current: greenlet | None) -> bool:
     """Whether a greenlet that is noted as running is not: the tracer is about to note another."""
     return current is not None and current.gr_frame is not None
+
+
+def _clocks() -> dict[int, int] | None:
+    """All threads' clocks at once; None if one ended meanwhile, and each has to be asked for by itself."""
+    try:
+        return cpu_clocks()
+    except OSError as error:
+        if from_signal_handler(error):
+            raise
+        return None
