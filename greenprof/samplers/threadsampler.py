@@ -214,7 +214,7 @@ class ThreadSampler:
         observer.forget_threads(alive)
         self.switches += switches.forget_threads(alive)
         new = frames.keys() - self._others.keys()
-        clocks = _clocks() if len(new) > 1 else None
+        clocks = _clocks() if new else None
         for ident in new:
             self._meet(ident, now, clocks)
         looks = MAX_LOOKS
